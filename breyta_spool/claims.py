@@ -1,0 +1,418 @@
+"""Leases: who works on a job. Every change of a job's status is one rename made in here.
+
+The order of the steps is the design (spool/FORMAT.md, "Order of writes"): a process may die between any two of
+them, and another host may do the same at the same moment.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from breyta_spool import durations, files, ids, jobs, jsonio, outputs, paths, states
+from breyta_spool.barrier import Barrier
+from breyta_spool.errors import Damaged, NotFound, SpoolError
+from breyta_spool.index import Index, Queue, status_in
+from breyta_spool.outputs import AttemptDir
+from breyta_spool.records import JobRecord, SpoolRecord
+from breyta_spool.results import Outcome
+from breyta_spool.states import Status
+
+TURN_SECONDS = 1.0
+"""How long a worker waits for its turn to read the queue before it goes on without."""
+
+
+@dataclass
+class Held:
+    """A lease that was won: the job's request and the attempt's directory."""
+
+    request: JobRecord
+    payload: bytes
+    dir: AttemptDir
+    worker_id: str
+    lease_ms: int
+    claim: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def job_id(self) -> str:
+        """The id of the job."""
+        return self.request.job_id
+
+    @property
+    def status(self) -> Status:
+        """The status the job has while the lease is held."""
+        return Status(states.LEASED, self.dir.attempt, self.dir.token)
+
+
+class Claims:
+    """Claims, renews and ends leases in one spool."""
+
+    def __init__(self, tree: paths.Tree, settings: SpoolRecord, barrier: Barrier) -> None:
+        self.tree = tree
+        self.settings = settings
+        self.index = Index(tree)
+        self._barrier = barrier
+        self._host = socket.gethostname()
+
+    # -- claim --------------------------------------------------------------------------------------
+
+    def claim(
+        self, queue: Queue, job_type: str, worker_id: str, labels: dict[str, Any], lease_ms: int, in_process: bool = False
+    ) -> Held | None:
+        """Take the lease of the oldest job that can be had; None when there is none. Raises OSError."""
+        won: list[Held] = []
+
+        def attempt(job_id: str) -> bool:
+            held = self._try(job_id, job_type, worker_id, labels, lease_ms, in_process)
+            if held is not None:
+                won.append(held)
+            return held is not None
+
+        with self._turn(job_type) as wait_for_turn:
+            queue.take(attempt, wait_for_turn)
+        return won[0] if won else None
+
+    def _turn(self, job_type: str) -> _Turn:
+        return _Turn(self.tree.lock(f"claim.{job_type}") if self.settings.locks else "")
+
+    def _try(
+        self, job_id: str, job_type: str, worker_id: str, labels: dict[str, Any], lease_ms: int, in_process: bool
+    ) -> Held | None:
+        job_dir = self.tree.job(job_id)
+        leased = self._win(job_dir, job_id, job_type)
+        if leased is None:
+            return None
+        directory = AttemptDir(job_dir, job_id, leased.attempt, leased.token, self.settings.workspace_id)
+        try:
+            self.index.move(job_id, paths.queued(job_type), paths.leased(job_type))
+            claim = self._write_claim(directory, worker_id, labels, lease_ms, in_process)
+            request, payload = jobs.load_request(job_dir, self.settings.payload_limit_bytes)
+        except (Damaged, FileNotFoundError) as error:
+            self._set_aside(job_id, job_type, str(error))
+            return None
+        except BaseException:
+            with suppress(OSError):
+                self._unclaim(directory, job_type)
+            raise
+        return Held(request, payload, directory, worker_id, lease_ms, claim)
+
+    def _win(self, job_dir: str, job_id: str, job_type: str) -> Status | None:
+        """Rename the status file to leased with a new token; None when the job cannot be had."""
+        queued: Status | None = Status(states.QUEUED, 0)
+        for _ in range(3):
+            assert queued is not None
+            leased = Status(states.LEASED, queued.attempt + 1, ids.new_token())
+            try:
+                # The touch comes first: a reaper must never see a fresh lease with the age of a long wait.
+                files.touch(f"{job_dir}/{queued.name}")
+                if files.swap(job_dir, queued.name, leased.name):
+                    return leased
+            except FileNotFoundError:
+                pass
+            # RACE: somebody else was faster, or this is not the job's first attempt: only a listing tells.
+            queued = self.index.settle(job_id, job_type, paths.queued(job_type))
+            if queued is None or queued.state != states.QUEUED:
+                return None
+        return None
+
+    def _write_claim(
+        self, directory: AttemptDir, worker_id: str, labels: dict[str, Any], lease_ms: int, in_process: bool
+    ) -> dict[str, Any]:
+        with suppress(FileExistsError):  # left by a claim that was undone half-way
+            files.make_dir(directory.path)
+        now = outputs.now()
+        claim = {
+            "jobId": directory.job_id,
+            "attempt": directory.attempt,
+            "workerId": worker_id,
+            "workerLabels": labels,
+            "leaseMs": lease_ms,
+            "claimedAt": now,
+            "startedAt": now if in_process else None,
+            "host": self._host,
+            "pid": os.getpid(),
+        }
+        path = f"{directory.path}/{paths.CLAIM}"
+        try:
+            files.write_new(path, jsonio.record(claim))
+        except FileExistsError:
+            files.replace(path, jsonio.record(claim))
+        return claim
+
+    def _unclaim(self, directory: AttemptDir, job_type: str) -> None:
+        """Undo a claim whose handler has not begun, so that it does not count as an attempt."""
+        files.unlink(f"{directory.path}/{paths.CLAIM}")
+        files.remove_dir_if_empty(directory.path)
+        back = Status(states.QUEUED, directory.attempt - 1)
+        if files.swap(directory.job_dir, directory.status_name, back.name):
+            self.index.move(directory.job_id, paths.leased(job_type), paths.queued(job_type))
+
+    def _set_aside(self, job_id: str, job_type: str, reason: str) -> None:
+        """Keep a job whose request is damaged where nobody claims it, with a note that says why."""
+        files.make_dirs(self.tree.top(paths.LOST_AND_FOUND))
+        kept = self.tree.set_aside(job_id)
+        files.replace(f"{kept}.why.txt", f"{outputs.now()} {reason}\n".encode())
+        with suppress(FileNotFoundError):
+            files.rename(self.tree.job(job_id), kept)
+        self.index.drop(job_id, paths.leased(job_type))
+
+    # -- hold ---------------------------------------------------------------------------------------
+
+    def find(self, job_id: str, token: str) -> tuple[JobRecord, AttemptDir]:
+        """The attempt that a lease token belongs to. Raises NotFound, LeaseLost."""
+        job_dir = self.tree.job(job_id)
+        status = status_in(job_dir)
+        if status is None:
+            raise no_such_job(job_id, self.tree)
+        if status.state != states.LEASED or status.token != token:
+            raise outputs.lease_lost(job_id, status.attempt)
+        request, _ = jobs.load_request(job_dir, self.settings.payload_limit_bytes)
+        return request, AttemptDir(job_dir, job_id, status.attempt, token, self.settings.workspace_id)
+
+    def renew(self, directory: AttemptDir, lease_ms: int | None = None) -> bool:
+        """Renew a lease; whether a cancel was asked for. Raises LeaseLost, OSError."""
+        try:
+            files.touch(f"{directory.job_dir}/{directory.status_name}")
+        except FileNotFoundError:
+            raise outputs.lease_lost(directory.job_id, directory.attempt) from None
+        if lease_ms is not None:
+            self._change_lease(directory, lease_ms)
+        return self.cancel_requested(directory)
+
+    def _change_lease(self, directory: AttemptDir, lease_ms: int) -> None:
+        path = f"{directory.path}/{paths.CLAIM}"
+        claim = jsonio.parse_object(files.read(path, jobs.RECORD_LIMIT), path)
+        if claim.get("leaseMs") != lease_ms:
+            files.replace(path, jsonio.record({**claim, "leaseMs": lease_ms}))
+
+    def cancel_requested(self, directory: AttemptDir) -> bool:
+        """Whether somebody asked to cancel the job. Raises LeaseLost when the listing shows it is no longer ours."""
+        listed = files.names_if_any(directory.job_dir)
+        if directory.status_name not in listed:
+            raise outputs.lease_lost(directory.job_id, directory.attempt)
+        return paths.CANCEL in listed
+
+    # -- end ----------------------------------------------------------------------------------------
+
+    def finish(self, directory: AttemptDir, job_type: str, outcome: Outcome, worker_info: dict[str, Any]) -> None:
+        """Publish how the attempt ended. Returned: the result is accepted and, in a durable spool, on the disk.
+
+        Raises LeaseLost when somebody else holds the job by now (the outcome is discarded), OSError when the disk
+        refused; then it may be tried again as long as the lease is held.
+        """
+        ended = Status(outcome.status, directory.attempt)
+        result = f"{directory.path}/{paths.RESULT}"
+        data = self._result(directory, outcome, worker_info)
+        try:
+            files.write_new(result, data)
+        except FileExistsError:  # an earlier try of ours went at least this far
+            if ended.name not in files.names(directory.job_dir):
+                directory.check_held()
+                files.replace(result, data)
+        if not files.swap(directory.job_dir, directory.status_name, ended.name):
+            raise outputs.lease_lost(directory.job_id, directory.attempt)
+        with suppress(OSError):  # the result counts from the rename on; whoever finds these wrong mends them
+            self._link_outcome(directory)
+            self.index.move(directory.job_id, paths.leased(job_type), paths.finished(ended.state, job_type))
+        self.commit(lambda: self.written_by(directory.job_id, directory.attempt))
+
+    @staticmethod
+    def _result(directory: AttemptDir, outcome: Outcome, worker_info: dict[str, Any]) -> bytes:
+        artifacts = outputs.sealed(directory.path)
+        known = {described["resourceUri"] for described in artifacts}
+        artifacts += [
+            a for a in outcome.artifacts if not isinstance(a, dict) or a.get("resourceUri") not in known
+        ]
+        fields = {
+            "jobId": directory.job_id,
+            "attempt": directory.attempt,
+            "status": outcome.status,
+            "summary": outcome.summary,
+            "outputs": outcome.outputs,
+            "metrics": outcome.metrics,
+            "artifacts": artifacts,
+            "error": outcome.error,
+            "workerInfo": {**worker_info, **outcome.worker_info},
+            "completedAt": outputs.now(),
+        }
+        return jsonio.record(fields, "the result")
+
+    @staticmethod
+    def _link_outcome(directory: AttemptDir) -> None:
+        attempt = paths.attempt_name(directory.attempt)
+        with suppress(FileExistsError):
+            files.symlink(f"{attempt}/{paths.RESULT}", f"{directory.job_dir}/{paths.RESULT}")
+        if os.path.isdir(directory.artifacts):
+            with suppress(FileExistsError):
+                files.symlink(f"{attempt}/{paths.ARTIFACTS}", f"{directory.job_dir}/{paths.ARTIFACTS}")
+
+    def written_by(self, job_id: str, attempt: int) -> Iterator[str]:
+        """What an attempt wrote, for a barrier that syncs each."""
+        job_dir = self.tree.job(job_id)
+        yield from tree_of(f"{job_dir}/{paths.attempt_name(attempt)}")
+        yield job_dir
+
+    def commit(self, written: Callable[[], Iterator[str]]) -> None:
+        """The durability barrier of the spool's setting. Raises OSError."""
+        if self.settings.durability == "durable":
+            self._barrier(written)
+
+    def give_back(self, directory: AttemptDir, job_type: str) -> Status:
+        """Let go of a lease; the attempt counts. Gives the status the job has now. Raises LeaseLost, OSError."""
+        request, _ = jobs.load_request(directory.job_dir, self.settings.payload_limit_bytes)
+        leased = Status(states.LEASED, directory.attempt, directory.token)
+        after = self._let_go(directory.job_id, job_type, leased, request.max_attempts)
+        if after is None:
+            raise outputs.lease_lost(directory.job_id, directory.attempt)
+        return after
+
+    def _let_go(self, job_id: str, job_type: str, leased: Status, max_attempts: int) -> Status | None:
+        job_dir = self.tree.job(job_id)
+        cancel = paths.CANCEL in files.names_if_any(job_dir)
+        after = states.after_lost_lease(leased, max_attempts, cancel)
+        if not files.swap(job_dir, leased.name, after.name):
+            return None
+        self.index.move(job_id, paths.leased(job_type), paths.list_of(after, job_type))
+        if after.state == states.QUEUED:
+            self.index.ring(job_type)
+        return after
+
+    # -- expire -------------------------------------------------------------------------------------
+
+    def expire(self, job_type: str, report: Callable[[str, Status], None] = lambda job_id, status: None) -> int:
+        """Take back every lease of a type that ran out, and mend entries in the wrong list; gives how many ran out.
+
+        ``report`` is told of each: the job and the status it has now.
+        """
+        expired = 0
+        leased_list = paths.leased(job_type)
+        now = self.index.now() if self.index.names(self.tree.top(leased_list)) else 0.0
+        for bucket in self.index.buckets(leased_list):
+            entries = self.index.names(f"{self.tree.root}/{leased_list}/{bucket}")
+            for job_id in filter(ids.is_job_id, entries):
+                status = self.index.settle(job_id, job_type, leased_list)
+                after = self.expire_one(job_id, job_type, status, now) if status else None
+                if after is not None:
+                    expired += 1
+                    report(job_id, after)
+            if not entries:
+                self.index.prune(leased_list, bucket)
+        return expired
+
+    def expire_one(self, job_id: str, job_type: str, status: Status, now: float) -> Status | None:
+        """Take a lease back if it ran out before ``now``, the file server's time in seconds; gives the new status."""
+        if status.state != states.LEASED:
+            return None
+        job_dir = self.tree.job(job_id)
+        try:
+            age_ms = (now - files.modified(f"{job_dir}/{status.name}")) * 1000
+            if age_ms <= self._lease_ms(job_dir, status.attempt):
+                return None
+            request, _ = jobs.load_request(job_dir, self.settings.payload_limit_bytes)
+            return self._let_go(job_id, job_type, status, request.max_attempts)
+        except FileNotFoundError:
+            return None  # RACE: it was renewed under another name: ended, or taken back by another reaper
+        except Damaged as error:
+            self._set_aside(job_id, job_type, str(error))
+            return None
+
+    def _lease_ms(self, job_dir: str, attempt: int) -> int:
+        try:
+            claim = jobs.load_claim(job_dir, attempt)
+        except Damaged:
+            claim = None  # torn by a power cut: nobody is left who holds it
+        return claim.lease_ms if claim else self.settings.default_lease_ms
+
+    # -- cancel, redo -------------------------------------------------------------------------------
+
+    def cancel(self, job_id: str, job_type: str, requested_by: str, reason: str) -> Status:
+        """End a queued job, ask a leased one to end; gives the status after that. Raises NotFound, OSError."""
+        job_dir = self.tree.job(job_id)
+        for _ in range(20):
+            status = status_in(job_dir)
+            if status is None:
+                raise no_such_job(job_id, self.tree)
+            if status.is_terminal:
+                return status
+            with suppress(FileExistsError):
+                note = {"requestedAt": outputs.now(), "requestedBy": requested_by, "reason": reason}
+                files.write_new(f"{job_dir}/{paths.CANCEL}", jsonio.record(note))
+            cancelled = Status(states.CANCELLED, status.attempt)
+            if status.state == states.LEASED:
+                # RACE: the lease may have gone back to the queue before the note was there to be seen.
+                if status_in(job_dir) == status:
+                    self.commit(lambda: iter([f"{job_dir}/{paths.CANCEL}", job_dir]))
+                    return status
+            elif files.swap(job_dir, status.name, cancelled.name):
+                self.index.move(job_id, paths.queued(job_type), paths.finished(cancelled.state, job_type))
+                self.commit(lambda: iter([f"{job_dir}/{paths.CANCEL}", job_dir]))
+                return cancelled
+        raise SpoolError(f"{job_id} changes too fast to be cancelled", hint="try again")
+
+    def redo(self, job_id: str, job_type: str, ended: Status, max_attempts: int) -> None:
+        """Put a job back whose accepted result is torn: it was cut off by a power failure before it was acknowledged."""
+        # The entry goes first to where the reaper looks: died in between, the reaper moves it by the status.
+        self.index.move(job_id, paths.finished(ended.state, job_type), paths.leased(job_type))
+        again = Status(states.TIMED_OUT if ended.attempt >= max_attempts else states.QUEUED, ended.attempt)
+        job_dir = self.tree.job(job_id)
+        for link in (paths.RESULT, paths.ARTIFACTS):
+            files.unlink(f"{job_dir}/{link}")
+        if files.swap(job_dir, ended.name, again.name):
+            self.index.move(job_id, paths.leased(job_type), paths.list_of(again, job_type))
+            self.index.ring(job_type)
+
+
+class _Turn:
+    """A worker's turn at a queue: held from the first call to the end of the block, or not at all.
+
+    The lock keeps idle workers that wake for one job from all reading the queue at once. Nothing depends on it: where
+    locks do not work, or the holder hangs, the wait ends after TURN_SECONDS and the claim goes on.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._lock: Any = None
+
+    def __enter__(self) -> Callable[[], None]:
+        return self._wait
+
+    def _wait(self) -> None:
+        if not self._path or self._lock is not None:
+            return
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self._path, timeout=TURN_SECONDS)
+        try:
+            lock.acquire(poll_interval=0.005)
+        except (Timeout, OSError, NotImplementedError):
+            return
+        self._lock = lock
+
+    def __exit__(self, *_: object) -> None:
+        if self._lock is not None:
+            with suppress(OSError):
+                self._lock.release()
+
+
+def tree_of(directory: str) -> Iterator[str]:
+    """A directory and the regular files and directories below it, for a barrier that syncs each."""
+    for at, _, names in os.walk(directory):
+        yield from (path for name in names if not os.path.islink(path := f"{at}/{name}"))
+        yield at
+
+
+def no_such_job(job_id: str, tree: paths.Tree) -> SpoolError:
+    """The error for a job that is not there: NotFound, or Damaged when it was set aside."""
+    kept = tree.set_aside(job_id)
+    if os.path.isdir(kept):
+        return Damaged(
+            f"{job_id} was damaged and has been set aside",
+            hint=f"its files are in {kept}, the reason in {kept}.why.txt; submit it again",
+            path=kept,
+        )
+    created = durations.rfc3339(ids.created_ms(job_id))
+    return NotFound(f"no such job: {job_id} (made {created}) is not in {tree.root}", jobId=job_id, path=tree.root)

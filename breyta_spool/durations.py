@@ -1,0 +1,68 @@
+"""Durations and times as people and files write them. Pure functions.
+
+>>> milliseconds("1h30m"), milliseconds("250ms"), milliseconds(1500)
+(5400000, 250, 1500)
+>>> spoken(5400000)
+'1h30m'
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+from breyta_spool.errors import InvalidInput
+
+_UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_PART = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)(ms|s|m|h|d)")
+_WHOLE = re.compile(rf"(?:{_PART.pattern})+")
+_MAX = 100 * 365 * _UNITS["d"]
+_HINT = 'a duration looks like "250ms", "15s", "45m", "2h", "1h30m", or is a number of milliseconds'
+
+
+def milliseconds(value: Any, *, field: str = "duration") -> int:
+    """Read a duration, a string with units or a number of milliseconds, as whole milliseconds.
+
+    Raises InvalidInput for anything else, for less than nothing and for more than a hundred years.
+    """
+    if isinstance(value, str):
+        text = value.strip().lower()
+        if text.isascii() and text.isdigit() and len(text) <= 15:
+            total: float = int(text)
+        elif _WHOLE.fullmatch(text):
+            total = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+        else:
+            raise InvalidInput(f"{field}: {value!r} is not a duration", hint=_HINT, field=field, given=value)
+    elif isinstance(value, int | float) and not isinstance(value, bool) and value == value:
+        total = value
+    else:
+        raise InvalidInput(f"{field}: {value!r} is not a duration", hint=_HINT, field=field)
+    if not 0 <= total <= _MAX:
+        raise InvalidInput(f"{field}: {value!r} is out of range", hint=_HINT, field=field)
+    return round(total)
+
+
+def spoken(ms: float) -> str:
+    """A duration in milliseconds the way a person says it, with its two largest units.
+
+    >>> spoken(250), spoken(61_500), spoken(90_000_000)
+    ('250ms', '1m1s', '1d1h')
+    """
+    if ms < 1000:
+        return f"{round(ms)}ms"
+    parts, left = [], int(ms)
+    for unit in ("d", "h", "m", "s"):
+        count, left = divmod(left, _UNITS[unit])
+        if count or parts:
+            parts.append(f"{count}{unit}" if count else "")
+    return "".join(parts[:2])
+
+
+def rfc3339(ms: float) -> str:
+    """Milliseconds since 1970 as a UTC time stamp.
+
+    >>> rfc3339(0)
+    '1970-01-01T00:00:00.000Z'
+    """
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"

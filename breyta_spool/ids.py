@@ -1,0 +1,97 @@
+"""Ids of jobs and batches: ULIDs, so that an id alone tells when it was made and where its directory is.
+
+A ULID is 48 bits of milliseconds since 1970 and 80 random bits in 26 letters of Crockford's base 32; ids
+made one after the other in one process sort in that order.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from functools import lru_cache
+
+from breyta_spool.errors import InvalidInput
+
+_LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS = [a + b for a in _LETTERS for b in _LETTERS]
+_VALUES = {letter: value for value, letter in enumerate(_LETTERS)}
+_ULID = "[0-7][0-9A-HJKMNP-TV-Z]{25}"
+_JOB_ID = re.compile(rf"job-({_ULID})(?:-([0-9]{{5,9}}))?")
+_LAST_MS = 253_402_300_799_999
+"""The last millisecond of the year 9999, after which a day no longer has eight digits."""
+
+_lock = threading.Lock()
+_last = 0
+
+
+def new_ulid() -> str:
+    """A new ULID, greater than every one this process made before."""
+    global _last
+    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
+    with _lock:
+        if value >> 80 <= _last >> 80:
+            value = _last + 1
+        _last = value
+    return "".join([_PAIRS[value >> shift & 1023] for shift in range(120, -1, -10)])
+
+
+def new_job_id() -> str:
+    """A new id for a single job, ``job-<ulid>``."""
+    return "job-" + new_ulid()
+
+
+def new_token() -> str:
+    """A new lease token: 64 random bits, so that no two leases ever share one."""
+    return os.urandom(8).hex()
+
+
+def is_job_id(text: str) -> bool:
+    """Whether the text is a job id: ``job-<ulid>``, or ``job-<ulid>-<number>`` in the batch of that ULID."""
+    match = _JOB_ID.fullmatch(text)
+    return match is not None and _milliseconds(match[1]) <= _LAST_MS
+
+
+def check_job_id(text: str) -> str:
+    """Give the job id back when it is one. Raises InvalidInput; after this the id is safe as a file name."""
+    if not isinstance(text, str) or not is_job_id(text):
+        raise InvalidInput(
+            f"not a job id: {_shown(text)}",
+            hint="a job id looks like job-01JD0W3Z8Q4X5V6B7N8M9K0P1R; 'breyta jobs list' shows them",
+            field="jobId",
+        )
+    return text
+
+
+def created_ms(job_id: str) -> int:
+    """When the id was made, in milliseconds since 1970 (UTC)."""
+    return _milliseconds(job_id[4:30])
+
+
+@lru_cache(maxsize=64)
+def _day_and_minute(minute: int) -> tuple[str, str]:
+    at = time.gmtime(minute * 60)
+    return time.strftime("%Y%m%d", at), time.strftime("%H%M", at)
+
+
+def day_and_minute(job_id: str) -> tuple[str, str]:
+    """The UTC day and minute of an id, as its directories are named: ``("20261122", "1530")``."""
+    return _day_and_minute(created_ms(job_id) // 60_000)
+
+
+def batch_of(job_id: str) -> str | None:
+    """The batch a job belongs to, None for a single job."""
+    return f"batch-{job_id[4:30]}" if len(job_id) > 30 else None
+
+
+def _milliseconds(ulid: str) -> int:
+    value = 0
+    for letter in ulid[:10]:
+        value = value << 5 | _VALUES[letter]
+    return value
+
+
+def _shown(text: object) -> str:
+    shown = repr(text)
+    return shown if len(shown) <= 80 else shown[:77] + "..."

@@ -1,0 +1,226 @@
+"""The index: lists of links to jobs, for workers and for people who browse. Advice only; the status file is the truth.
+
+An entry is one symlink at ``<list>/<bucket>/<job-id>``, where the list is ``queued/TYPE``, ``leased/TYPE`` or
+``finished/STATUS.TYPE``. Whoever finds an entry in the wrong list moves it to the right one.
+"""
+
+from __future__ import annotations
+
+import errno
+import heapq
+import os
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+from breyta_spool import files, ids, paths, states
+from breyta_spool.errors import Damaged
+
+WINDOW = 4096
+"""How many names of a bucket are held in memory at once."""
+DANGLING_SECONDS = 3600
+"""How old a link to a job that is not there must be before it is dropped: its submitter may just be slow."""
+
+
+def status_in(job_dir: str, names: list[str] | None = None) -> states.Status | None:
+    """The status of a job from a listing of its directory; None when there is no such job. Raises Damaged."""
+    listed = files.names_if_any(job_dir) if names is None else names
+    for _ in range(3):
+        found = [status for name in listed if name.startswith(states.PREFIX) and (status := states.parse(name))]
+        if len(found) == 1:
+            return found[0]
+        if not listed:
+            return None
+        # RACE: a listing read in two parts can miss a name that is renamed in between, or show both.
+        listed = files.names_if_any(job_dir)
+    raise Damaged(
+        f"{job_dir} has {'no' if not found else 'more than one'} status file",
+        hint="nothing that this program does leaves a job so: restore its status file (spool/FORMAT.md, States)",
+        path=job_dir,
+    )
+
+
+class Index:
+    """The lists of one spool."""
+
+    def __init__(self, tree: paths.Tree) -> None:
+        self.tree = tree
+
+    def add(self, job_id: str, job_type: str) -> str:
+        """Make the entry of a job that is about to be published; gives its path."""
+        entry = self.tree.entry(paths.queued(job_type), job_id)
+        self._link(job_id, entry)
+        return entry
+
+    def _link(self, job_id: str, entry: str) -> None:
+        for _ in range(20):
+            try:
+                files.symlink(paths.entry_target(job_id), entry)
+            except FileExistsError:
+                return
+            except FileNotFoundError:
+                # RACE: an empty bucket can be removed between making it and linking into it.
+                files.make_dirs(os.path.dirname(entry))
+            else:
+                return
+        raise FileNotFoundError(errno.ENOENT, "the bucket is removed again and again", entry)
+
+    def ring(self, job_type: str) -> None:
+        """Wake the idle workers of a type on this host: they watch this directory."""
+        try:
+            files.touch(self.tree.top(paths.queued(job_type)))
+        except OSError:
+            pass  # they poll, too
+
+    def move(self, job_id: str, source: str, destination: str, *, make: bool = True) -> None:
+        """Move a job's entry from one list to another; ``make`` it there when it is missing."""
+        old, new = self.tree.entry(source, job_id), self.tree.entry(destination, job_id)
+        try:
+            files.rename(old, new)
+        except FileNotFoundError:
+            files.make_dirs(self.tree.bucket(destination, job_id))
+            try:
+                files.rename(old, new)
+            except FileNotFoundError:
+                # RACE: somebody else moved it, or a crash left none.
+                if make:
+                    self._link(job_id, new)
+
+    def settle(self, job_id: str, job_type: str, found_in: str) -> states.Status | None:
+        """Put an entry that was found in a list where the job's status says it belongs; gives the status.
+
+        An entry without a job is dropped once it is old: until then its submitter may still be at work.
+        """
+        try:
+            status = status_in(self.tree.job(job_id))
+        except Damaged:
+            self.drop(job_id, found_in)  # readers of the job itself say what is wrong with it
+            return None
+        if status is None:
+            self._drop_if_old(job_id, found_in)
+        elif (belongs := paths.list_of(status, job_type)) != found_in:
+            self.move(job_id, found_in, belongs, make=False)
+        return status
+
+    def drop(self, job_id: str, index_list: str) -> None:
+        """Remove an entry."""
+        files.unlink(self.tree.entry(index_list, job_id))
+
+    def _drop_if_old(self, job_id: str, index_list: str) -> None:
+        entry = self.tree.entry(index_list, job_id)
+        try:
+            made = os.lstat(entry).st_mtime
+        except FileNotFoundError:
+            return
+        if self.now() - made > DANGLING_SECONDS:
+            files.unlink(entry)
+
+    def now(self) -> float:
+        """The file server's time, in seconds since 1970: the only clock that ages are judged by."""
+        clock = self.tree.lock("clock")
+        try:
+            files.touch(clock)
+        except FileNotFoundError:
+            files.append(clock, b"")
+            files.touch(clock)
+        return files.modified(clock)
+
+    def prune(self, index_list: str, bucket: str) -> None:
+        """Remove a bucket that is empty and old enough that nothing more is submitted into it."""
+        if paths.bucket_age_key(bucket) < time.strftime("%Y%m%d-%H%M", time.gmtime(time.time() - 120)):
+            files.remove_dir_if_empty(f"{self.tree.root}/{index_list}/{bucket}")
+
+    def lists(self) -> list[str]:
+        """Every list there is."""
+        return [
+            f"{kind}/{name}" for kind in ("queued", "leased", "finished") for name in self.names(self.tree.top(kind))
+        ]
+
+    def buckets(self, index_list: str) -> list[str]:
+        """The buckets of a list, oldest first."""
+        return sorted(self.names(f"{self.tree.root}/{index_list}"), key=paths.bucket_age_key)
+
+    @staticmethod
+    def names(directory: str) -> list[str]:
+        """The names in a directory but those a person's tools may leave (``.nfs…``, ``.DS_Store``)."""
+        return [name for name in files.names_if_any(directory) if not name.startswith(".")]
+
+    def newest(self, lists: list[str]) -> Iterator[str]:
+        """The ids of all jobs in some lists, newest first, read bucket by bucket as they are asked for."""
+        by_age: dict[str, list[str]] = {}
+        for index_list in lists:
+            for bucket in self.names(f"{self.tree.root}/{index_list}"):
+                by_age.setdefault(paths.bucket_age_key(bucket), []).append(f"{index_list}/{bucket}")
+        for age in sorted(by_age, reverse=True):
+            found = {job_id for place in by_age[age] for job_id in self.names(self.tree.top(place))}
+            yield from sorted(filter(ids.is_job_id, found), reverse=True)
+
+    def newest_jobs(self) -> Iterator[str]:
+        """The ids of all jobs, newest first, read from the job directories themselves."""
+        jobs = self.tree.top("jobs")
+        for day in sorted(self.names(jobs), reverse=True):
+            for minute in sorted(self.names(f"{jobs}/{day}"), reverse=True):
+                found = self.names(f"{jobs}/{day}/{minute}")
+                singles = filter(ids.is_job_id, found)
+                members = (
+                    name
+                    for batch in found
+                    if batch.startswith("batch-")
+                    for name in self.names(f"{jobs}/{day}/{minute}/{batch}")
+                    if ids.is_job_id(name)
+                )
+                yield from heapq.merge(*(sorted(part, reverse=True) for part in (singles, members)), reverse=True)
+
+
+class Queue:
+    """The queue of one job type as one worker reads it: oldest bucket first, a window of names at a time.
+
+    In a bucket the oldest job comes first as long as nobody else takes from it. After a lost race the worker goes
+    on at a random place of its window, so that several workers soon stand apart. Not thread-safe.
+    """
+
+    def __init__(self, index: Index, job_type: str, batch_id: str | None = None) -> None:
+        self._index = index
+        self._list = paths.queued(job_type)
+        self._only = batch_id
+        self._window: deque[str] = deque()
+
+    def take(self, attempt: Callable[[str], bool], turn: Callable[[], None] = lambda: None) -> bool:
+        """Offer the ids one by one until ``attempt`` accepts one; whether it did.
+
+        ``turn`` is called before the queue is read, for those who want to be alone while they do.
+        """
+        if self._offer(attempt):
+            return True
+        turn()
+        for _ in self._windows():
+            if self._offer(attempt):
+                return True
+        return False
+
+    def _offer(self, attempt: Callable[[str], bool]) -> bool:
+        window = self._window
+        while window:
+            if attempt(window.popleft()):
+                return True
+            if len(window) > 1:
+                window.rotate(-random.randrange(len(window)))  # noqa: S311 - this spreads load, it guards nothing
+        return False
+
+    def _windows(self) -> Iterator[None]:
+        """Fill the window with the next names of the queue, until all of it has been seen."""
+        for bucket in [self._only] if self._only else self._index.buckets(self._list):
+            path = f"{self._index.tree.root}/{self._list}/{bucket}"
+            seen = 0
+            try:
+                with os.scandir(path) as entries:
+                    while names := [e.name for e in islice(entries, WINDOW)]:
+                        seen += len(names)
+                        self._window.extend(sorted(filter(ids.is_job_id, names)))
+                        yield
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            if not seen:
+                self._index.prune(self._list, bucket)

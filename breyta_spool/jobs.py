@@ -1,0 +1,201 @@
+"""A job's directory read into one map: the request, where it stands, and what came of it. Reads only."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from breyta_spool import durations, files, ids, jsonio, outputs, paths, states
+from breyta_spool.errors import Damaged, SpoolError
+from breyta_spool.records import (
+    Attempt,
+    CancelRecord,
+    ClaimRecord,
+    Job,
+    JobError,
+    JobRecord,
+    Progress,
+    ResultRecord,
+    read_record,
+)
+
+RECORD_LIMIT = 4 << 20
+"""The most bytes of a record other than a payload or a result."""
+RESULT_LIMIT = 64 << 20
+_ENDS = 1 << 16
+
+
+def load_request(job_dir: str, payload_limit: int) -> tuple[JobRecord, bytes]:
+    """A job's request: its record and its payload as JSON text, checked against each other.
+
+    Raises FileNotFoundError when there is no such job, Damaged when the request is not what its submitter wrote.
+    """
+    path = f"{job_dir}/{paths.JOB}"
+    record = read_record(JobRecord, files.read(path, RECORD_LIMIT), path)
+    if not job_dir.endswith(f"/{record.job_id}"):
+        raise Damaged(f"{path} speaks of another job, {record.job_id}", path=path)
+    path = f"{job_dir}/{paths.PAYLOAD}"
+    try:
+        payload = files.read(path, payload_limit)
+    except FileNotFoundError:
+        raise Damaged(f"{path} is missing", path=path) from None
+    if len(payload) != record.payload_bytes or hashlib.sha256(payload).hexdigest() != record.payload_sha256:
+        raise Damaged(f"{path} is not what was submitted: its size or sha256 differs from job.json", path=path)
+    return record, payload
+
+
+def load_claim(job_dir: str, attempt: int) -> ClaimRecord | None:
+    """Who took the lease of an attempt; None when that was not written (yet). Raises Damaged."""
+    path = f"{job_dir}/{paths.attempt_name(attempt)}/{paths.CLAIM}"
+    try:
+        return read_record(ClaimRecord, files.read(path, RECORD_LIMIT), path)
+    except FileNotFoundError:
+        return None
+
+
+def load_result(job_dir: str, attempt: int) -> ResultRecord | None:
+    """The result of an attempt; None when there is none. Raises Damaged, also for a torn one."""
+    path = f"{job_dir}/{paths.attempt_name(attempt)}/{paths.RESULT}"
+    try:
+        return read_record(ResultRecord, files.read(path, RESULT_LIMIT), path)
+    except FileNotFoundError:
+        return None
+
+
+def needs_result(status: states.Status) -> bool:
+    """Whether a job of this status must have a result file: an attempt reported how it ended."""
+    return status.state in (states.SUCCEEDED, states.NO_CHANGES, states.FAILED)
+
+
+def load_progress(job_dir: str, attempt: int) -> tuple[Progress | None, str | None]:
+    """The last progress report of an attempt, and when its handler was started."""
+    path = f"{job_dir}/{paths.attempt_name(attempt)}/{paths.PROGRESS}"
+    try:
+        head, tail = files.read_ends(path, _ENDS, outputs.LINE_LIMIT + _ENDS)
+    except FileNotFoundError:
+        return None, None
+    reports = [_report(line) for line in (head.split(b"\n", 1)[0], *tail.split(b"\n")[-2:-1])]
+    first, last = reports[0], reports[-1]
+    return last, first.updated_at if first and first.status == states.STARTED else None
+
+
+def _report(line: bytes) -> Progress | None:
+    try:
+        return read_record(Progress, line, paths.PROGRESS)
+    except Damaged:
+        return None  # a line that is still being written, or was torn: the next one counts
+
+
+def load_job(job_dir: str, status: states.Status, listed: list[str], payload_limit: int) -> Job:
+    """Put a job together. ``listed`` is the listing that ``status`` was read from.
+
+    Raises FileNotFoundError, Damaged.
+    """
+    request, payload = load_request(job_dir, payload_limit)
+    attempts = [_attempt(job_dir, number, status) for number in range(1, status.attempt + 1)]
+    last = attempts[-1] if attempts else None
+    progress, started = load_progress(job_dir, status.attempt) if last else (None, None)
+    result = load_result(job_dir, status.attempt) if status.is_terminal and last else None
+    if result is None and needs_result(status):
+        raise Damaged(f"{job_dir}: the result of attempt {status.attempt} is missing", path=job_dir)
+    touched = durations.rfc3339(_time_of(files.modified, job_dir, status) * 1000) if last else None
+    completed = _completed_at(job_dir, status, result)
+    error = result.error if result else _error(job_dir, status, attempts)
+    return Job(
+        **request.model_dump(exclude={"payload_bytes", "payload_sha256", "submitted_by"}),
+        status=states.reported(status.state, progress.status if progress else _in_process(last)),
+        payload=jsonio.parse(payload, f"{job_dir}/{paths.PAYLOAD}"),
+        batch_id=ids.batch_of(request.job_id),
+        attempt=status.attempt,
+        started_at=started or (last.started_at if last else None),
+        updated_at=max(filter(None, (request.created_at, touched, completed, progress and progress.updated_at))),
+        completed_at=completed,
+        last_heartbeat_at=touched,
+        worker_id=last.worker_id if last else None,
+        worker_labels=last.worker_labels if last else {},
+        progress=progress,
+        result_summary=result.summary if result else (error.message if error else None),
+        outputs=result.outputs if result else {},
+        metrics=result.metrics if result else {},
+        artifacts=_artifacts(job_dir, status, result),
+        error=error,
+        result=result.to_map() if result else None,
+        attempts=attempts,
+        cancel_requested=paths.CANCEL in listed,
+    )
+
+
+def _attempt(job_dir: str, number: int, status: states.Status) -> Attempt:
+    claim = load_claim(job_dir, number)
+    progress, started = load_progress(job_dir, number)
+    common: dict[str, Any] = {"attempt": number, "started_at": started or (claim.started_at if claim else None)}
+    if claim:
+        common |= claim.model_dump(include={"worker_id", "worker_labels", "lease_ms", "claimed_at"})
+    if number < status.attempt or status.state in (states.QUEUED, states.TIMED_OUT):
+        return Attempt(**common, status="lost")
+    if status.state == states.LEASED:
+        reported = progress.status if progress else (states.STARTED if common["started_at"] else states.LEASED)
+        return Attempt(**common, status=reported)
+    result = load_result(job_dir, number)
+    return Attempt(
+        **common,
+        status=status.state,
+        completed_at=result.completed_at if result else None,
+        error=result.error if result else None,
+    )
+
+
+def _in_process(last: Attempt | None) -> str | None:
+    return states.STARTED if last and last.started_at else None
+
+
+def _artifacts(job_dir: str, status: states.Status, result: ResultRecord | None) -> list[Any]:
+    if result:
+        return result.artifacts
+    if not status.attempt or status.state == states.QUEUED:
+        return []
+    try:
+        return outputs.attached(f"{job_dir}/{paths.attempt_name(status.attempt)}")
+    except SpoolError:
+        return []  # the list of an attempt that nobody finished, torn by a power cut
+
+
+def _completed_at(job_dir: str, status: states.Status, result: ResultRecord | None) -> str | None:
+    if not status.is_terminal:
+        return None
+    # A job that no worker ended has no result: it ended when its status file was renamed.
+    return result.completed_at if result else durations.rfc3339(_time_of(files.changed, job_dir, status) * 1000)
+
+
+def _time_of(clock: Any, job_dir: str, status: states.Status) -> float:
+    """A time of the status file; when it has been renamed meanwhile, the caller's answer is a moment old."""
+    seconds: float = clock(f"{job_dir}/{status.name}")
+    return seconds
+
+
+def _error(job_dir: str, status: states.Status, attempts: list[Attempt]) -> JobError | None:
+    if status.state == states.TIMED_OUT:
+        holder = attempts[-1].worker_id if attempts else None
+        return JobError(
+            message=f"the lease of attempt {status.attempt} was lost and no attempt is left",
+            code=states.TIMED_OUT,
+            details={"attempts": status.attempt, "workerId": holder},
+        )
+    if status.state == states.CANCELLED:
+        request = load_cancel(job_dir)
+        reason = request.reason if request else ""
+        by = request.requested_by if request else ""
+        return JobError(
+            message="cancelled" + (f" by {by}" if by else "") + (f": {reason}" if reason else ""),
+            code=states.CANCELLED,
+        )
+    return None
+
+
+def load_cancel(job_dir: str) -> CancelRecord | None:
+    """The request to cancel a job; None when there is none or it cannot be read."""
+    path = f"{job_dir}/{paths.CANCEL}"
+    try:
+        return read_record(CancelRecord, files.read(path, RECORD_LIMIT), path)
+    except (FileNotFoundError, Damaged):
+        return None

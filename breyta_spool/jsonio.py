@@ -1,0 +1,115 @@
+"""JSON as the spool's files hold it: readable with cat, bounded, and never trusted when it is read."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from breyta_spool.errors import InvalidInput
+
+MAX_DEPTH = 200
+"""How deep a document may nest: deeper ones break other programs, and Python's own reader at about 1,000."""
+
+
+def _refuse_constant(word: str) -> Any:
+    raise ValueError(f"{word} is not JSON")
+
+
+_decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(", ", ": ")).encode
+_encode_compact = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_encode_ascii = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode
+
+
+def parse(text: str | bytes, what: str) -> Any:
+    """Read one JSON document; ``what`` names it in the error.
+
+    Raises InvalidInput when it is not JSON, not UTF-8, holds NaN or Infinity, or nests deeper than MAX_DEPTH.
+    """
+    try:
+        value = _decode(text.decode() if isinstance(text, bytes) else text)
+        check_depth(value, what)
+    except json.JSONDecodeError as error:
+        raise InvalidInput(
+            f"{what} is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{what} is not UTF-8: byte {error.start} is {error.object[error.start]:#x}") from None
+    except RecursionError:
+        raise InvalidInput(f"{what} nests deeper than {MAX_DEPTH} levels") from None
+    except ValueError as error:
+        raise InvalidInput(f"{what} is not valid JSON: {error}") from None
+    return value
+
+
+def parse_object(text: str | bytes, what: str) -> dict[str, Any]:
+    """Read one JSON document that must be an object. Raises InvalidInput."""
+    value = parse(text, what)
+    if not isinstance(value, dict):
+        raise InvalidInput(f"{what} must be a JSON object, not {kind_of(value)}")
+    return value
+
+
+def check_depth(value: Any, what: str) -> None:
+    """Raise InvalidInput when a value nests deeper than MAX_DEPTH. Costs one visit to each container."""
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(MAX_DEPTH):
+        if not level:
+            return
+        below: list[Any] = []
+        for container in level:
+            items = container.values() if isinstance(container, dict) else container
+            below += [item for item in items if isinstance(item, dict | list)]
+        level = below
+    if level:
+        raise InvalidInput(f"{what} nests deeper than {MAX_DEPTH} levels")
+
+
+def compact(value: Any, what: str = "the value") -> bytes:
+    """One value on one line. Raises InvalidInput for what JSON cannot say (NaN, bytes, a cycle)."""
+    try:
+        try:
+            return _encode_compact(value).encode()
+        except UnicodeEncodeError:  # a lone surrogate, which only an escape can carry
+            return _encode_ascii(value).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidInput(f"{what} cannot be written as JSON: {error}") from None
+
+
+def record(fields: dict[str, Any], what: str = "the record") -> bytes:
+    """An object with one field a line and each value on that line: good to read, to grep and to diff."""
+    lines = [f"  {_key(name)}: {_line(value, what)}" for name, value in fields.items()]
+    text = "{\n" + ",\n".join(lines) + "\n}\n" if lines else "{}\n"
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return _encode_ascii(fields).encode() + b"\n"
+
+
+def _key(name: str) -> str:
+    return f'"{name}"' if name.isidentifier() and name.isascii() else _encode(str(name))
+
+
+def _line(value: Any, what: str) -> str:
+    if value is None:
+        return "null"
+    try:
+        return _encode(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidInput(f"{what} cannot be written as JSON: {error}") from None
+
+
+def kind_of(value: Any) -> str:
+    """The JSON name of a value's type, for messages.
+
+    >>> kind_of([1]), kind_of(None), kind_of(1.5)
+    ('an array', 'null', 'a number')
+    """
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "a boolean"
+    if isinstance(value, int | float):
+        return "a number" if math.isfinite(value) else "not a finite number"
+    return {str: "a string", list: "an array", dict: "an object"}.get(type(value), f"a {type(value).__name__}")

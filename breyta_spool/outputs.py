@@ -1,0 +1,242 @@
+"""What an attempt writes into its own directory: progress, artifacts and the artifacts' list.
+
+Used by the worker and, inside a handler, by the helper commands; so this imports neither pydantic nor a lock.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from typing import Any
+
+from breyta_spool import durations, files, jsonio, paths, states
+from breyta_spool.errors import InvalidInput, LeaseLost
+from breyta_spool.tables import APPEND, EVOLVE, STRICT, UPSERT, Table
+
+LINE_LIMIT = 1 << 20
+"""The most bytes of one progress report or one artifact's description."""
+LIST_LIMIT = 64 << 20
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9_.:@+-]+")
+
+
+def now() -> str:
+    """This host's time, for people; no decision rests on it."""
+    return durations.rfc3339(time.time_ns() // 1_000_000)
+
+
+class AttemptDir:
+    """The directory of one attempt, as the holder of its lease writes it.
+
+    ``job_dir`` is the job's directory, ``token`` the lease token, ``workspace`` goes into resource addresses.
+    """
+
+    def __init__(self, job_dir: str, job_id: str, attempt: int, token: str, workspace: str) -> None:
+        self.job_dir = job_dir
+        self.job_id = job_id
+        self.attempt = attempt
+        self.token = token
+        self.workspace = workspace
+        self.path = f"{job_dir}/{paths.attempt_name(attempt)}"
+        self.work = f"{self.path}/{paths.WORK}"
+        self.artifacts = f"{self.path}/{paths.ARTIFACTS}"
+        self.status_name = states.Status(states.LEASED, attempt, token).name
+
+    def check_held(self) -> None:
+        """Raise LeaseLost unless the job is still leased with this token."""
+        if self.status_name not in files.names_if_any(self.job_dir):
+            raise lease_lost(self.job_id, self.attempt)
+
+    def report(self, status: str, message: str, details: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
+        """Add a progress report; gives it back. Raises LeaseLost, InvalidInput."""
+        line = {
+            "status": states.normalise(status, states.PROGRESS),
+            "message": message,
+            "details": details,
+            "metrics": metrics,
+            "updatedAt": now(),
+        }
+        data = jsonio.compact(line, "the progress report") + b"\n"
+        if len(data) > LINE_LIMIT:
+            raise InvalidInput(f"a progress report has at most {LINE_LIMIT} bytes, this one has {len(data)}")
+        self.check_held()
+        files.append(f"{self.path}/{paths.PROGRESS}", data)
+        return line
+
+    def attach_file(
+        self,
+        file: str,
+        label: str | None = None,
+        kind: str = "file",
+        content_type: str | None = None,
+        resource_label: str | None = None,
+    ) -> dict[str, Any]:
+        """Copy a file into the job's artifacts; gives its description. Raises LeaseLost, InvalidInput."""
+        filename = os.path.basename(os.path.abspath(file))
+        self.check_held()
+        files.make_dirs(self.artifacts)
+        name, (size, sha256) = self._copy(file, _file_name(filename))
+        described = {
+            "kind": kind,
+            "label": label or filename,
+            "contentType": content_type or _guessed_type(filename),
+            "resourceUri": self._address("file", name),
+            "resourceLabel": resource_label,
+            "sizeBytes": size,
+            "sha256": sha256,
+            "filename": filename,
+        }
+        return self._attached({key: value for key, value in described.items() if value is not None})
+
+    def _copy(self, file: str, wanted: str) -> tuple[str, tuple[int, str]]:
+        stem, dot, ending = wanted.partition(".") if not wanted.startswith(".") else (wanted, "", "")
+        for number in range(1, 10_000):
+            name = wanted if number == 1 else f"{stem}-{number}{dot}{ending}"
+            try:
+                return name, files.copy_new(file, f"{self.artifacts}/{name}")
+            except FileExistsError:
+                continue
+        raise InvalidInput(f"10,000 files named {wanted!r} are attached to this job already")
+
+    def attach_kv(
+        self,
+        label: str,
+        value: Any,
+        key: str | None = None,
+        kind: str = "kv",
+        content_type: str = "application/json",
+        ttl_seconds: int | None = None,
+    ) -> dict[str, Any]:
+        """Store a JSON value under a key of the job; gives its description. Raises LeaseLost, InvalidInput."""
+        name = paths.check_artifact_name(key, "key") if key else _file_name(label)
+        stored = jsonio.compact(value, f"the value of {name!r}")
+        expires = None if ttl_seconds is None else durations.rfc3339(time.time() * 1000 + ttl_seconds * 1000)
+        fields = {
+            "key": f"job:{self.job_id}:{name}",
+            "value": value,
+            "contentType": content_type,
+            "createdAt": now(),
+            "expiresAt": expires,
+        }
+        data = jsonio.record(fields)
+        self.check_held()
+        files.make_dirs(f"{self.artifacts}/kv")
+        files.replace(f"{self.artifacts}/kv/{name}.json", data)
+        described = {
+            "kind": kind,
+            "label": label,
+            "contentType": content_type,
+            "resourceUri": self._address("result/kv", name),
+            "key": fields["key"],
+            "sizeBytes": len(stored),
+            "expiresAt": expires,
+        }
+        return self._attached({key: value for key, value in described.items() if value is not None})
+
+    def attach_table(
+        self,
+        label: str,
+        rows: list[dict[str, Any]],
+        table: str | None = None,
+        write_mode: str = APPEND,
+        schema_mode: str = EVOLVE,
+        key_fields: list[str] | None = None,
+        index_fields: list[str] | None = None,
+        kind: str = "table",
+        content_type: str = "application/vnd.breyta.table+json",
+    ) -> dict[str, Any]:
+        """Write rows to a table of the job; gives its description. Raises LeaseLost, InvalidInput, Conflict."""
+        name = paths.check_artifact_name(table, "table") if table else _file_name(label)
+        _one_of("write mode", write_mode, (APPEND, UPSERT))
+        _one_of("schema mode", schema_mode, (EVOLVE, STRICT))
+        if not isinstance(rows, list):
+            raise InvalidInput(f"rows must be an array of objects, not {jsonio.kind_of(rows)}", field="rows")
+        self.check_held()
+        meta = Table(f"{self.artifacts}/tables", name).write(
+            rows, write_mode, schema_mode, key_fields or [], index_fields or []
+        )
+        return self._attached(
+            {
+                "kind": kind,
+                "label": label,
+                "contentType": content_type,
+                "resourceUri": self._address("result/table", name),
+                "tableId": self._resource_id(name),
+                "tableName": f"job-{self.job_id}-{name}",
+                "rowsWritten": len(rows),
+                "rowCount": meta["rowCount"],
+                "keyFields": meta["keyFields"],
+                "indexFields": meta["indexFields"],
+                "writeMode": write_mode,
+            }
+        )
+
+    def _resource_id(self, name: str) -> str:
+        return f"{self.job_id}.{self.attempt}.{name}"
+
+    def _address(self, kind: str, name: str) -> str:
+        return f"res://v1/ws/{self.workspace}/{kind}/{self._resource_id(name)}".replace(" ", "%20")
+
+    def _attached(self, described: dict[str, Any]) -> dict[str, Any]:
+        files.append(f"{self.path}/{paths.ATTACHED}", jsonio.compact(described) + b"\n")
+        return described
+
+
+def attached(attempt_path: str) -> list[dict[str, Any]]:
+    """What has been attached in an attempt so far: the last description of each resource, in order of attaching."""
+    try:
+        data = files.read(f"{attempt_path}/{paths.ATTACHED}", LIST_LIMIT)
+    except FileNotFoundError:
+        return []
+    found: dict[str, dict[str, Any]] = {}
+    for line in data.split(b"\n")[:-1]:  # what follows the last newline was never finished
+        described = jsonio.parse_object(line, paths.ATTACHED)
+        found[str(described.get("resourceUri"))] = described
+    return list(found.values())
+
+
+def sealed(attempt_path: str) -> list[dict[str, Any]]:
+    """The attached artifacts as a result lists them: tables, which have stopped growing, with size and sha256."""
+    artifacts = attached(attempt_path)
+    for described in artifacts:
+        if "tableId" in described:
+            name = str(described["tableId"]).split(".", 2)[2]
+            size, sha256 = _measured(f"{attempt_path}/{paths.ARTIFACTS}/tables/{name}.jsonl")
+            described |= {"sizeBytes": size, "sha256": sha256}
+    return artifacts
+
+
+def _measured(path: str) -> tuple[int, str]:
+    import hashlib
+
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return file.tell(), digest
+
+
+def lease_lost(job_id: str, attempt: int) -> LeaseLost:
+    """The error for a lease that is no longer held."""
+    return LeaseLost(
+        f"the lease of {job_id} (attempt {attempt}) is no longer held: it ran out, was given back or has ended",
+        hint="stop working on this job; 'breyta jobs show' tells what became of it",
+        jobId=job_id,
+        attempt=attempt,
+    )
+
+
+def _file_name(text: str) -> str:
+    name = _UNSAFE.sub("_", text).lstrip(".:@+-")[:100] or "unnamed"
+    return f"file-{name}" if name in ("kv", "tables") else name
+
+
+def _one_of(what: str, given: str, allowed: tuple[str, ...]) -> None:
+    if given not in allowed:
+        raise InvalidInput(f"unknown {what} {given!r}: allowed are {', '.join(allowed)}", allowed=list(allowed))
+
+
+def _guessed_type(filename: str) -> str:
+    import mimetypes
+
+    # The table that comes with Python, not the host's: the same file gets the same type everywhere.
+    return mimetypes.MimeTypes().guess_type(filename, strict=False)[0] or "application/octet-stream"

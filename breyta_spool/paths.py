@@ -1,0 +1,144 @@
+"""Every name in a spool's tree, once. Nothing here touches the disk; spool/FORMAT.md says what the names mean."""
+
+from __future__ import annotations
+
+import re
+
+from breyta_spool import ids, states
+from breyta_spool.errors import InvalidInput
+
+SPOOL_FILE = "spool.json"
+TOP = ("jobs", "queued", "leased", "finished", "workers", "tmp", "locks")
+"""The directories that ``spool init`` makes."""
+
+JOB = "job.json"
+PAYLOAD = "payload.json"
+RESULT = "result.json"
+CANCEL = "cancel.json"
+CLAIM = "claim.json"
+PROGRESS = "progress.jsonl"
+LOG = "handler.log"
+ARTIFACTS = "artifacts"
+ATTACHED = "artifacts.jsonl"
+WORK = "work"
+CONTEXT = "worker-context.json"
+LOST_AND_FOUND = "lost+found"
+
+_JOB_TYPE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,99}")
+_WORKER_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@+-]{0,127}")
+_ARTIFACT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@+ -]{0,119}")
+
+
+def _check(pattern: re.Pattern[str], text: str, field: str, what: str) -> str:
+    if not isinstance(text, str) or not pattern.fullmatch(text):
+        shown = repr(text) if len(repr(text)) <= 60 else f"{repr(text)[:57]}... ({len(text)} characters)"
+        raise InvalidInput(f"{field}: {shown} is not {what}", field=field)
+    return text
+
+
+def check_job_type(text: str) -> str:
+    """Give a job type back when it may be one; it becomes the name of a directory. Raises InvalidInput."""
+    what = "a job type: 1 to 100 letters, digits and _ . : + - are allowed, the first a letter, digit or _"
+    return _check(_JOB_TYPE, text, "jobType", what)
+
+
+def check_worker_id(text: str) -> str:
+    """Give a worker id back when it may be one; it becomes the name of a file. Raises InvalidInput."""
+    what = "a worker id: 1 to 128 letters, digits and _ . : @ + - are allowed, the first a letter, digit or _"
+    return _check(_WORKER_ID, text, "workerId", what)
+
+
+def check_artifact_name(text: str, field: str) -> str:
+    """Give a label, key or table name back when it may name a file. Raises InvalidInput."""
+    what = "usable as a name: 1 to 120 letters, digits, spaces and _ . : @ + - are allowed, the first a letter, digit or _"
+    return _check(_ARTIFACT_NAME, text, field, what)
+
+
+def attempt_name(attempt: int) -> str:
+    """The directory of an attempt inside its job's."""
+    return f"attempt-{attempt}"
+
+
+def bucket_of(job_id: str) -> str:
+    """The bucket of a job's index entries: the minute of a single job, or its batch."""
+    return ids.batch_of(job_id) or "-".join(ids.day_and_minute(job_id))
+
+
+def bucket_age_key(bucket: str) -> str:
+    """Sorts buckets of both kinds by the minute they were made in."""
+    if bucket.startswith("batch-"):
+        return "-".join(ids.day_and_minute("job-" + bucket[6:])) if ids.is_job_id("job-" + bucket[6:]) else ""
+    return bucket
+
+
+def queued(job_type: str) -> str:
+    """The list of what can be claimed."""
+    return f"queued/{job_type}"
+
+
+def leased(job_type: str) -> str:
+    """The list of what is being worked on."""
+    return f"leased/{job_type}"
+
+
+def finished(status: str, job_type: str) -> str:
+    """The list of what ended with a status."""
+    return f"finished/{status}.{job_type}"
+
+
+def list_of(status: states.Status, job_type: str) -> str:
+    """The list that the entry of a job of this status belongs in."""
+    if status.state == states.QUEUED:
+        return queued(job_type)
+    return leased(job_type) if status.state == states.LEASED else finished(status.state, job_type)
+
+
+def job_place(job_id: str) -> str:
+    """Where a job's directory is, relative to the spool. The id must have been checked."""
+    day, minute = ids.day_and_minute(job_id)
+    batch = ids.batch_of(job_id)
+    return f"jobs/{day}/{minute}/{batch}/{job_id}" if batch else f"jobs/{day}/{minute}/{job_id}"
+
+
+def entry_target(job_id: str) -> str:
+    """What an index entry points to: every list is three levels deep, so the link is right in all of them."""
+    return "../../../" + job_place(job_id)
+
+
+class Tree:
+    """The names below one spool's root, as absolute paths."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    def top(self, name: str) -> str:
+        """A file or directory directly below the root."""
+        return f"{self.root}/{name}"
+
+    def job(self, job_id: str) -> str:
+        """A job's directory."""
+        return f"{self.root}/{job_place(job_id)}"
+
+    def staged(self, name: str) -> str:
+        """Where something is built before it is published, or put before it is removed."""
+        return f"{self.root}/tmp/{name}"
+
+    def bucket(self, index_list: str, job_id: str) -> str:
+        """The directory of a job's entry in a list."""
+        return f"{self.root}/{index_list}/{bucket_of(job_id)}"
+
+    def entry(self, index_list: str, job_id: str) -> str:
+        """A job's entry in a list."""
+        return f"{self.root}/{index_list}/{bucket_of(job_id)}/{job_id}"
+
+    def worker(self, worker_id: str) -> str:
+        """The record of a worker."""
+        return f"{self.root}/workers/{worker_id}.json"
+
+    def lock(self, name: str) -> str:
+        """A lock file."""
+        return f"{self.root}/locks/{name}.lock"
+
+    def set_aside(self, job_id: str) -> str:
+        """Where a damaged job's directory is kept."""
+        return f"{self.root}/{LOST_AND_FOUND}/{job_id}"

@@ -1,0 +1,274 @@
+"""What the spool's files hold and what the library answers with: one pydantic model each.
+
+On disk and over the command line fields are camelCase, in Python snake_case. Unknown fields are kept out of the
+way, not refused: a later minor version may add some (spool/FORMAT.md, section "Versions").
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, NonNegativeInt, PositiveInt, ValidationError
+from pydantic.alias_generators import to_camel
+
+from breyta_spool.errors import Damaged, FormatNotSupported
+
+FORMAT_VERSION = 1
+DEFAULT_LEASE_MS = 120_000
+DEFAULT_MAX_ATTEMPTS = 3
+DEFAULT_PAYLOAD_LIMIT = 16 * 1024 * 1024
+
+JsonObject = dict[str, JsonValue]
+
+
+class Record(BaseModel):
+    """Base of all: camelCase outside, immutable inside."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
+
+    def to_map(self) -> dict[str, Any]:
+        """The record as files and the command line show it, with camelCase names."""
+        return self.model_dump(by_alias=True, mode="json")
+
+
+R = TypeVar("R", bound=Record)
+
+
+def read_record(model: type[R], data: bytes, path: str) -> R:
+    """Read a record from the bytes of its file. Raises Damaged with the first thing that is wrong."""
+    try:
+        return model.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        what = f"{place}: {first['msg']}" if place else first["msg"]
+        raise Damaged(f"{path} is not a {model.__name__}: {what}", path=path) from None
+
+
+class SpoolRecord(Record):
+    """spool.json: what this spool is and how it is set."""
+
+    format_version: PositiveInt = FORMAT_VERSION
+    spool_id: str = Field(pattern=r"^spool-[0-9A-Z]{26}$")
+    workspace_id: str = Field(min_length=1, max_length=128)
+    created_at: str
+    durability: str = Field(default="durable", pattern="^(durable|none)$")
+    locks: bool = Field(default=True, description="whether idle workers take turns; nothing depends on it")
+    group: str | None = Field(default=None, description="the Unix group that shares the spool")
+    default_lease_ms: PositiveInt = DEFAULT_LEASE_MS
+    default_max_attempts: PositiveInt = DEFAULT_MAX_ATTEMPTS
+    payload_limit_bytes: PositiveInt = DEFAULT_PAYLOAD_LIMIT
+
+
+class JobRecord(Record):
+    """job.json: the request, written once by the submitter."""
+
+    job_id: str
+    job_type: str
+    workspace_id: str
+    created_at: str
+    max_attempts: PositiveInt
+    payload_bytes: NonNegativeInt
+    payload_sha256: str
+    metadata: JsonObject = {}
+    root_workflow_id: str | None = None
+    parent_step_id: str | None = None
+    fanout_parent_step_id: str | None = None
+    fanout_max_concurrency: PositiveInt | None = None
+    retry_of: str | None = None
+    submitted_by: str | None = None
+
+
+class ClaimRecord(Record):
+    """attempt-N/claim.json: who took the lease, written once by the worker right after it won."""
+
+    job_id: str
+    attempt: PositiveInt
+    worker_id: str
+    worker_labels: JsonObject = {}
+    lease_ms: PositiveInt
+    claimed_at: str
+    started_at: str | None = Field(default=None, description="set when the handler runs inside the worker")
+    host: str = ""
+    pid: NonNegativeInt = 0
+
+
+class Progress(Record):
+    """One line of attempt-N/progress.jsonl: what the worker or its handler reported."""
+
+    status: str
+    message: str = ""
+    details: JsonObject = {}
+    metrics: JsonObject = {}
+    updated_at: str
+
+
+class CancelRecord(Record):
+    """cancel.json: that somebody wants the job to end."""
+
+    requested_at: str
+    requested_by: str = ""
+    reason: str = ""
+
+
+class JobError(Record):
+    """Why a job did not succeed."""
+
+    message: str
+    code: str
+    details: JsonObject = {}
+
+
+class Artifact(BaseModel):
+    """Something a job made: a file, a value or a table, or what a handler said of one. Keys are kept as they are."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="allow", frozen=True)
+
+    kind: str = "file"
+    label: str | None = None
+    content_type: str | None = None
+    resource_uri: str | None = None
+    size_bytes: NonNegativeInt | None = None
+
+
+class ResultRecord(Record):
+    """attempt-N/result.json: how an attempt ended, written once by its worker before the status changes."""
+
+    job_id: str
+    attempt: PositiveInt
+    status: str
+    summary: str = ""
+    outputs: JsonObject = {}
+    metrics: JsonObject = {}
+    artifacts: list[JsonValue] = []
+    error: JobError | None = None
+    worker_info: JsonObject = {}
+    completed_at: str
+
+
+class Worker(Record):
+    """workers/ID.json: a running worker; its file is touched while it lives."""
+
+    worker_id: str
+    job_type: str
+    host: str
+    pid: NonNegativeInt
+    labels: JsonObject = {}
+    handler: str = ""
+    concurrency: PositiveInt = 1
+    started_at: str
+    beat_ms: PositiveInt = Field(description="how often the file is touched, in milliseconds")
+    last_seen_at: str | None = Field(default=None, description="read from the file's time, never written")
+    alive: bool | None = Field(default=None, description="whether it was seen within three beats")
+
+
+class Attempt(Record):
+    """One lease of a job and what became of it, as ``attempts`` of a job lists it."""
+
+    attempt: PositiveInt
+    status: str = Field(description="leased, started, running, a terminal status, or lost: the lease ran out")
+    worker_id: str | None = None
+    worker_labels: JsonObject = {}
+    lease_ms: PositiveInt | None = None
+    claimed_at: str | None = None
+    started_at: str | None = None
+    completed_at: str | None = None
+    error: JobError | None = None
+
+
+class Job(Record):
+    """A job as a reader sees it: request, status and result put together from its files."""
+
+    job_id: str
+    job_type: str
+    workspace_id: str
+    status: str
+    payload: JsonValue = None
+    metadata: JsonObject = {}
+    batch_id: str | None = None
+    attempt: NonNegativeInt = 0
+    max_attempts: PositiveInt
+    created_at: str
+    started_at: str | None = None
+    updated_at: str
+    completed_at: str | None = None
+    last_heartbeat_at: str | None = None
+    worker_id: str | None = None
+    worker_labels: JsonObject = {}
+    progress: Progress | None = None
+    result_summary: str | None = None
+    outputs: JsonObject = {}
+    metrics: JsonObject = {}
+    artifacts: list[JsonValue] = []
+    error: JobError | None = None
+    result: JsonObject | None = None
+    attempts: list[Attempt] = []
+    root_workflow_id: str | None = None
+    parent_step_id: str | None = None
+    fanout_parent_step_id: str | None = None
+    fanout_max_concurrency: PositiveInt | None = None
+    retry_of: str | None = None
+    cancel_requested: bool = False
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the job has ended."""
+        return self.completed_at is not None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the job ended well: ``succeeded`` or ``no_changes``."""
+        return self.status in ("succeeded", "no_changes")
+
+    def summary_map(self) -> dict[str, Any]:
+        """The compact view of ``jobs list``: no payload and no result, but what they hold (contract, section 3)."""
+        whole = self.to_map()
+        compact = {name: whole[name] for name in _COMPACT}
+        payload = self.payload
+        compact |= {
+            "payloadKeys": sorted(payload) if isinstance(payload, dict) else [],
+            "metadataKeys": sorted(self.metadata),
+            "outputKeys": sorted(self.outputs),
+            "metricKeys": sorted(self.metrics),
+            "artifactCount": len(self.artifacts),
+            "attemptCount": len(self.attempts),
+            "summary": self.result_summary,
+        }
+        return compact
+
+
+_COMPACT = (
+    "jobId jobType workspaceId status batchId attempt maxAttempts createdAt startedAt updatedAt completedAt workerId "
+    "error retryOf rootWorkflowId parentStepId"
+).split()
+
+
+def check_version(data: dict[str, Any], path: str) -> None:
+    """Refuse a spool.json of a newer format before anything else in it is read. Raises FormatNotSupported."""
+    version = data.get("formatVersion")
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise FormatNotSupported(
+            f"{path} has format version {version}; this program knows up to {FORMAT_VERSION}",
+            hint="upgrade breyta-spool on this host; nothing was changed",
+            path=path,
+            version=version,
+        )
+
+
+RECORDS: dict[str, type[BaseModel]] = {
+    "spool": SpoolRecord,
+    "job": JobRecord,
+    "claim": ClaimRecord,
+    "progress": Progress,
+    "cancel": CancelRecord,
+    "result": ResultRecord,
+    "worker": Worker,
+    "artifact": Artifact,
+    "job-map": Job,
+}
+"""What spool/schemas/ describes: the name of each schema and the model it is generated from."""
+
+
+def json_schema(name: str) -> dict[str, Any]:
+    """The JSON schema of one kind of file."""
+    return RECORDS[name].model_json_schema(by_alias=True)
