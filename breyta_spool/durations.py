@@ -51,7 +51,8 @@ def spoken(ms: float) -> str:
     """
     if ms < 1000:
         return f"{round(ms)}ms"
-    parts, left = [], int(ms)
+    parts: list[str] = []
+    left = int(ms)
     for unit in ("d", "h", "m", "s"):
         count, left = divmod(left, _UNITS[unit])
         if count or parts:

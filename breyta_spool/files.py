@@ -120,6 +120,13 @@ def append(path: str, data: bytes) -> None:
         os.close(fd)
 
 
+def open_log(path: str) -> int:
+    """A file to append to, as a descriptor that the caller hands to a process and closes."""
+    if hook is not None:
+        hook("create", path)
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+
+
 def truncate(path: str, size: int) -> None:
     """Cut a file to a size in bytes."""
     if hook is not None:

@@ -108,7 +108,7 @@ def load_job(job_dir: str, status: states.Status, listed: list[str], payload_lim
         batch_id=ids.batch_of(request.job_id),
         attempt=status.attempt,
         started_at=started or (last.started_at if last else None),
-        updated_at=max(filter(None, (request.created_at, touched, completed, progress and progress.updated_at))),
+        updated_at=max(request.created_at, touched or "", completed or "", progress.updated_at if progress else ""),
         completed_at=completed,
         last_heartbeat_at=touched,
         worker_id=last.worker_id if last else None,

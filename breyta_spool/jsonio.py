@@ -112,4 +112,5 @@ def kind_of(value: Any) -> str:
         return "a boolean"
     if isinstance(value, int | float):
         return "a number" if math.isfinite(value) else "not a finite number"
-    return {str: "a string", list: "an array", dict: "an object"}.get(type(value), f"a {type(value).__name__}")
+    names: dict[type, str] = {str: "a string", list: "an array", dict: "an object"}
+    return names.get(type(value), f"a {type(value).__name__}")

@@ -45,6 +45,7 @@ def of_exit(returncode: int, draft: bytes | None) -> Outcome:
     """The outcome of a handler process: its exit status (negative: killed by that signal) and its result file."""
     if returncode == 0:
         return of_draft(draft)
+    details: dict[str, Any]
     if returncode < 0:
         message, details = f"handler was killed by {signal_name(-returncode)}", {"signal": signal_name(-returncode)}
     else:

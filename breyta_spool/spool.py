@@ -53,6 +53,9 @@ STALLED_SECONDS = 600
 """A submit that took longer than this looks whether its queue entry is still there (the reaper drops old ones)."""
 METADATA_LIMIT = 1 << 20
 
+Jobs = list[Job]
+Workers = list[Worker]
+
 
 @contextmanager
 def _doing(what: str) -> Iterator[None]:
@@ -280,7 +283,7 @@ class Spool:
         status: str | None = None,
         batch_id: str | None = None,
         limit: int = 10,
-    ) -> list[Job]:
+    ) -> Jobs:
         """Jobs, newest first, at most ``limit`` of them. Raises InvalidInput, StorageError."""
         wanted = None if status is None else states.normalise(status)
         if job_type is not None:
@@ -315,7 +318,7 @@ class Spool:
         except SpoolError:
             return None  # gone meanwhile, or damaged: 'get' of that job says what is wrong
 
-    def workers(self) -> list[Worker]:
+    def workers(self) -> Workers:
         """The workers that are or were running and did not stop cleanly, by id."""
         with _doing("list the workers"):
             names = self.index.names(self.tree.top("workers"))

@@ -1,0 +1,344 @@
+"""One job in the hands of its handler: a process in a group of its own, or a Python function in the worker."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Protocol
+
+from breyta_spool import files, ids, jsonio, paths, results, states
+from breyta_spool.claims import Held
+from breyta_spool.errors import InvalidInput, LeaseLost, SpoolError
+from breyta_spool.results import Outcome
+
+GRACE_SECONDS = 10.0
+"""How long a handler has between SIGTERM and SIGKILL."""
+SHUTDOWN_GRACE_SECONDS = 2.0
+RESULT_LIMIT = 16 << 20
+
+CANCELLED, LOST, TIMEOUT, SHUTDOWN = "cancelled", "lease lost", "timeout", "shutdown"
+
+
+class Run:
+    """One held lease while its handler runs. ``stop`` may be called by any thread, at any time, more than once."""
+
+    def __init__(self, held: Held, timeout: float | None = None) -> None:
+        self.held = held
+        self.began = self.renewed = time.monotonic()
+        self.deadline = None if timeout is None else self.began + timeout
+        self.reason: str | None = None
+        self.stopping = threading.Event()
+        self._guard = threading.Lock()
+        self._kill: Callable[[int], None] | None = None
+        self._stopped_at: float | None = None
+
+    def stop(self, reason: str, *, now: bool = False) -> None:
+        """Ask the handler to end (SIGTERM to its group), or end it ``now`` (SIGKILL). The first reason counts."""
+        with self._guard:
+            if self.reason is None:
+                self.reason = reason
+                self._stopped_at = time.monotonic()
+            self.stopping.set()
+            if self._kill is not None:
+                self._kill(signal.SIGKILL if now else signal.SIGTERM)
+
+    def kill_if_overdue(self, grace: float) -> None:
+        """End a handler that was asked to and has had its grace, in seconds."""
+        patience = min(grace, SHUTDOWN_GRACE_SECONDS) if self.reason == SHUTDOWN else grace
+        if self._stopped_at is not None and time.monotonic() - self._stopped_at >= patience:
+            self.stop(self.reason or SHUTDOWN, now=True)
+
+    def can_be_killed(self, kill: Callable[[int], None] | None) -> None:
+        """Say how to signal the handler, None once it has ended."""
+        with self._guard:
+            self._kill = kill
+            if kill is not None and self.reason is not None:
+                kill(signal.SIGTERM)
+
+
+class Handler(Protocol):
+    """What handles jobs: gives the outcome, or None when the run was stopped for a reason of the worker's."""
+
+    name: str
+    in_process: bool
+
+    def __call__(self, run: Run) -> Outcome:
+        """Handle one job to its end."""
+        ...
+
+
+class ProcessHandler:
+    """Runs a program for each job, as a list of arguments and never by a shell.
+
+    ``environment`` is what the worker adds to its own; the job's variables come on top (contract, section 4).
+    """
+
+    in_process = False
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], spool_root: str, keep_dirs: bool) -> None:
+        self.command = list(command)
+        self.name = os.path.basename(self.command[0])
+        self._environment = dict(environment)
+        self._root = spool_root
+        self._keep_dirs = keep_dirs
+
+    def __call__(self, run: Run) -> Outcome:
+        """Prepare the job directory, run the program, and read what it left."""
+        directory = run.held.dir
+        try:
+            log = self._prepare(run.held)
+        except OSError as error:
+            return results.failed(f"cannot prepare the job directory: {error}", results.SETUP_FAILED)
+        try:
+            return self._run(run, log)
+        finally:
+            os.close(log)
+            path = f"{directory.path}/{paths.LOG}"
+            with suppress(OSError):
+                if os.stat(path).st_size == 0:
+                    files.unlink(path)
+            if not self._keep_dirs:
+                with suppress(OSError):
+                    aside = f"{self._root}/tmp/work-{ids.new_ulid()}"
+                    files.remove_tree(directory.work, aside)
+
+    def _prepare(self, held: Held) -> int:
+        directory = held.dir
+        write_job_dir(held, self._root)
+        return files.open_log(f"{directory.path}/{paths.LOG}")
+
+    def _run(self, run: Run, log: int) -> Outcome:
+        held = run.held
+        try:
+            process = subprocess.Popen(
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**self._environment, **job_environment(held)},
+                process_group=0,
+            )
+        except OSError as error:
+            return results.failed(f"cannot start {self.command[0]}: {error.strerror}", results.START_FAILED)
+        try:
+            held.dir.report(states.STARTED, f"started handler {self.name}", {}, {})
+        except LeaseLost:
+            run.stop(LOST)
+        except OSError:
+            pass  # a full disk: the handler runs all the same, and the result will be tried again
+        self._wait(run, process)
+        return results.of_exit(process.returncode, _draft(held.dir.work))
+
+    @staticmethod
+    def _wait(run: Run, process: subprocess.Popen[bytes]) -> None:
+        def kill(number: int) -> None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, number)
+
+        run.can_be_killed(kill)
+        # The process stays a zombie until the group has been told: nobody else can get its number before.
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        kill(signal.SIGKILL if run.reason else signal.SIGTERM)
+        run.can_be_killed(None)
+        process.wait()
+
+
+def write_job_dir(held: Held, root: str) -> None:
+    """Make BREYTA_JOB_DIR: the job, its payload and the context of the helper commands. Raises OSError."""
+    directory, request = held.dir, held.request
+    files.make_dir(directory.work, 0o777)
+    job = {
+        **request.to_map(),
+        "status": states.LEASED,
+        "attempt": directory.attempt,
+        "workerId": held.worker_id,
+        "batchId": ids.batch_of(held.job_id),
+        "payload": jsonio.parse(held.payload, paths.PAYLOAD),
+    }
+    files.write_new(f"{directory.work}/{paths.JOB}", jsonio.record(job))
+    files.write_new(f"{directory.work}/{paths.PAYLOAD}", held.payload)
+    context = {
+        "jobId": held.job_id,
+        "leaseToken": directory.token,
+        "resultFile": f"{directory.work}/{paths.RESULT}",
+        "attempt": directory.attempt,
+        "jobPath": directory.job_dir,
+        "workspaceId": directory.workspace,
+        "spool": root,
+    }
+    files.write_new(f"{directory.work}/{paths.CONTEXT}", jsonio.record(context), 0o600)
+
+
+def job_environment(held: Held) -> dict[str, str]:
+    """The variables of one job (contract, section 4); those without a value are there and empty."""
+    work, request = held.dir.work, held.request
+    values: dict[str, Any] = {
+        "BREYTA_WORKER_ID": held.worker_id,
+        "BREYTA_JOB_DIR": work,
+        "BREYTA_JOB_FILE": f"{work}/{paths.JOB}",
+        "BREYTA_JOB_PAYLOAD_FILE": f"{work}/{paths.PAYLOAD}",
+        "BREYTA_JOB_RESULT_FILE": f"{work}/{paths.RESULT}",
+        "BREYTA_JOB_CONTEXT_FILE": f"{work}/{paths.CONTEXT}",
+        "BREYTA_JOB_ID": held.job_id,
+        "BREYTA_JOB_TYPE": request.job_type,
+        "BREYTA_JOB_BATCH_ID": ids.batch_of(held.job_id),
+        "BREYTA_JOB_ATTEMPT": held.dir.attempt,
+        "BREYTA_JOB_WORKSPACE_ID": request.workspace_id,
+        "BREYTA_JOB_ROOT_WORKFLOW_ID": request.root_workflow_id,
+        "BREYTA_JOB_PARENT_STEP_ID": request.parent_step_id,
+        "BREYTA_JOB_FANOUT_PARENT_STEP_ID": request.fanout_parent_step_id,
+        "BREYTA_JOB_FANOUT_MAX_CONCURRENCY": request.fanout_max_concurrency,
+    }
+    return {name: "" if value is None else str(value) for name, value in values.items()}
+
+
+def _draft(work: str) -> bytes | None:
+    try:
+        return files.read(f"{work}/{paths.RESULT}", RESULT_LIMIT)
+    except FileNotFoundError:
+        return None
+    except (OSError, SpoolError):
+        return b""  # a directory, a link, a pipe, too large: no valid result, and the rules say what follows
+
+
+class ActiveJob:
+    """A job in the hands of a Python handler: what came in, and what may be said about it."""
+
+    def __init__(self, run: Run, root: str) -> None:
+        self._run = run
+        self._held = run.held
+        self._root = root
+        self.job_id = run.held.job_id
+        self.job_type = run.held.request.job_type
+        self.attempt = run.held.dir.attempt
+        self.metadata = run.held.request.metadata
+        self.payload: Any = jsonio.parse(run.held.payload, paths.PAYLOAD)
+        self.attach_file = run.held.dir.attach_file
+        self.attach_kv = run.held.dir.attach_kv
+        self.attach_table = run.held.dir.attach_table
+
+    @property
+    def stopping(self) -> threading.Event:
+        """Set when the handler should return soon: cancelled, timed out, lease lost, or the worker stops."""
+        return self._run.stopping
+
+    @property
+    def dir(self) -> str:
+        """A directory for scratch, made when first asked for; the same files in it as a handler program sees."""
+        if not os.path.isdir(self._held.dir.work):
+            write_job_dir(self._held, self._root)
+        return self._held.dir.work
+
+    def progress(
+        self, message: str = "", *, details: dict[str, Any] | None = None, metrics: dict[str, Any] | None = None
+    ) -> None:
+        """Report progress. Raises LeaseLost, InvalidInput."""
+        self._held.dir.report(states.RUNNING, message, details or {}, metrics or {})
+
+
+class PythonHandler:
+    """Calls a function for each job, in the worker itself: no process, no job directory unless it asks for one.
+
+    The function takes an ActiveJob and returns None or an object like result.json's; an exception fails the job.
+    A function cannot be killed: when the job is to stop, ``stopping`` is set and the function must look.
+    """
+
+    in_process = True
+
+    def __init__(self, function: Callable[[ActiveJob], Any], name: str, spool_root: str, keep_dirs: bool = False) -> None:
+        self._function = function
+        self.name = name
+        self._root = spool_root
+        self._keep_dirs = keep_dirs
+
+    def __call__(self, run: Run) -> Outcome:
+        """Call the function and turn what it returns or raises into an outcome."""
+        job = ActiveJob(run, self._root)
+        try:
+            said = self._function(job)
+            if said is None:
+                return Outcome(states.SUCCEEDED, "handler exited successfully")
+            if not isinstance(said, dict):
+                return results.failed(
+                    f"the handler returned {jsonio.kind_of(said)}, not an object or None", results.INVALID_RESULT
+                )
+            jsonio.compact(said, "the handler's result")
+            return results.of_object(said)
+        except InvalidInput as error:
+            return results.failed(error.message, results.INVALID_RESULT)
+        except LeaseLost:
+            run.stop(LOST)
+            return results.failed("lease lost", LOST)
+        except Exception as error:
+            self._log(run)
+            return results.failed(
+                f"{type(error).__name__}: {error}", results.HANDLER_FAILED, {"exception": type(error).__name__}
+            )
+        finally:
+            if not self._keep_dirs and os.path.isdir(run.held.dir.work):
+                with suppress(OSError):
+                    files.remove_tree(run.held.dir.work, f"{self._root}/tmp/work-{ids.new_ulid()}")
+
+    @staticmethod
+    def _log(run: Run) -> None:
+        import traceback
+
+        with suppress(OSError):
+            files.append(f"{run.held.dir.path}/{paths.LOG}", traceback.format_exc().encode(errors="replace"))
+
+
+def load_function(reference: str) -> Callable[[ActiveJob], Any]:
+    """The function of ``py:module:function``, found as ``python -m`` would, from the current directory.
+
+    Raises InvalidInput.
+    """
+    import importlib
+
+    _, _, rest = reference.partition(":")
+    module_name, _, function_name = rest.partition(":")
+    if not module_name or not function_name:
+        raise InvalidInput(f"{reference!r} is not py:module:function", field="handler")
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        found: Any = importlib.import_module(module_name)
+        for part in function_name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise InvalidInput(
+            f"cannot load {reference}: {error}",
+            hint="the module is looked for from the current directory, like 'python -m' does",
+            field="handler",
+        ) from error
+    if not callable(found):
+        raise InvalidInput(f"{reference} is not a function", field="handler")
+    function: Callable[[ActiveJob], Any] = found
+    return function
+
+
+def worker_info(held: Held, handler: str, host: str) -> dict[str, Any]:
+    """The ``workerInfo`` of a result."""
+    return {"workerId": held.worker_id, "handler": handler, "pid": os.getpid(), "host": host}
+
+
+def stopped_outcome(run: Run, outcome: Outcome, timeout: float | None) -> Outcome:
+    """The outcome of a handler that was stopped: what the reason says, with the artifacts it has left."""
+    if run.reason == CANCELLED:
+        error = {"message": "cancelled while it ran", "code": results.CANCELLED, "details": {}}
+        return Outcome(states.CANCELLED, "cancelled while it ran", artifacts=outcome.artifacts, error=error)
+    if run.reason == TIMEOUT:
+        return results.failed(
+            f"handler exceeded its timeout of {timeout:g}s and was stopped",
+            results.HANDLER_TIMEOUT,
+            {"timeoutSeconds": timeout},
+            outcome.artifacts,
+        )
+    return outcome
+
+
