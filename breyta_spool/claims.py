@@ -61,7 +61,13 @@ class Claims:
     # -- claim --------------------------------------------------------------------------------------
 
     def claim(
-        self, queue: Queue, job_type: str, worker_id: str, labels: dict[str, Any], lease_ms: int, in_process: bool = False
+        self,
+        queue: Queue,
+        job_type: str,
+        worker_id: str,
+        labels: dict[str, Any],
+        lease_ms: int,
+        in_process: bool = False,
     ) -> Held | None:
         """Take the lease of the oldest job that can be had; None when there is none. Raises OSError."""
         won: list[Held] = []
@@ -80,7 +86,13 @@ class Claims:
         return _Turn(self.tree.lock(f"claim.{job_type}") if self.settings.locks else "")
 
     def _try(
-        self, job_id: str, job_type: str, worker_id: str, labels: dict[str, Any], lease_ms: int, in_process: bool
+        self,
+        job_id: str,
+        job_type: str,
+        worker_id: str,
+        labels: dict[str, Any],
+        lease_ms: int,
+        in_process: bool,
     ) -> Held | None:
         job_dir = self.tree.job(job_id)
         leased = self._win(job_dir, job_id, job_type)
@@ -102,9 +114,8 @@ class Claims:
 
     def _win(self, job_dir: str, job_id: str, job_type: str) -> Status | None:
         """Rename the status file to leased with a new token; None when the job cannot be had."""
-        queued: Status | None = Status(states.QUEUED, 0)
+        queued = Status(states.QUEUED, 0)
         for _ in range(3):
-            assert queued is not None
             leased = Status(states.LEASED, queued.attempt + 1, ids.new_token())
             try:
                 # The touch comes first: a reaper must never see a fresh lease with the age of a long wait.
@@ -114,9 +125,10 @@ class Claims:
             except FileNotFoundError:
                 pass
             # RACE: somebody else was faster, or this is not the job's first attempt: only a listing tells.
-            queued = self.index.settle(job_id, job_type, paths.queued(job_type))
-            if queued is None or queued.state != states.QUEUED:
+            found = self.index.settle(job_id, job_type, paths.queued(job_type))
+            if found is None or found.state != states.QUEUED:
                 return None
+            queued = found
         return None
 
     def _write_claim(
@@ -224,9 +236,7 @@ class Claims:
     def _result(directory: AttemptDir, outcome: Outcome, worker_info: dict[str, Any]) -> bytes:
         artifacts = outputs.sealed(directory.path)
         known = {described["resourceUri"] for described in artifacts}
-        artifacts += [
-            a for a in outcome.artifacts if not isinstance(a, dict) or a.get("resourceUri") not in known
-        ]
+        artifacts += [a for a in outcome.artifacts if not isinstance(a, dict) or a.get("resourceUri") not in known]
         fields = {
             "jobId": directory.job_id,
             "attempt": directory.attempt,
@@ -354,7 +364,7 @@ class Claims:
         raise SpoolError(f"{job_id} changes too fast to be cancelled", hint="try again")
 
     def redo(self, job_id: str, job_type: str, ended: Status, max_attempts: int) -> None:
-        """Put a job back whose accepted result is torn: it was cut off by a power failure before it was acknowledged."""
+        """Put a job back whose result is torn: a power failure cut it off before it was acknowledged."""
         # The entry goes first to where the reaper looks: died in between, the reaper moves it by the status.
         self.index.move(job_id, paths.finished(ended.state, job_type), paths.leased(job_type))
         again = Status(states.TIMED_OUT if ended.attempt >= max_attempts else states.QUEUED, ended.attempt)

@@ -278,7 +278,9 @@ def copy_new(source: str, destination: str) -> tuple[int, str]:
     if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns) or size != before.st_size:
         _forget(destination)
         raise InvalidInput(
-            f"{source} changed while it was copied", hint="attach it when nothing writes to it any more", path=source
+            f"{source} changed while it was copied",
+            hint="attach it when nothing writes to it any more",
+            path=source,
         )
     return size, digest
 

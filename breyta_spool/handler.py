@@ -81,7 +81,9 @@ class ProcessHandler:
 
     in_process = False
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], spool_root: str, keep_dirs: bool) -> None:
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str], spool_root: str, keep_dirs: bool
+    ) -> None:
         self.command = list(command)
         self.name = os.path.basename(self.command[0])
         self._environment = dict(environment)
@@ -236,7 +238,11 @@ class ActiveJob:
         return self._held.dir.work
 
     def progress(
-        self, message: str = "", *, details: dict[str, Any] | None = None, metrics: dict[str, Any] | None = None
+        self,
+        message: str = "",
+        *,
+        details: dict[str, Any] | None = None,
+        metrics: dict[str, Any] | None = None,
     ) -> None:
         """Report progress. Raises LeaseLost, InvalidInput."""
         self._held.dir.report(states.RUNNING, message, details or {}, metrics or {})
@@ -251,7 +257,9 @@ class PythonHandler:
 
     in_process = True
 
-    def __init__(self, function: Callable[[ActiveJob], Any], name: str, spool_root: str, keep_dirs: bool = False) -> None:
+    def __init__(
+        self, function: Callable[[ActiveJob], Any], name: str, spool_root: str, keep_dirs: bool = False
+    ) -> None:
         self._function = function
         self.name = name
         self._root = spool_root
@@ -266,7 +274,8 @@ class PythonHandler:
                 return Outcome(states.SUCCEEDED, "handler exited successfully")
             if not isinstance(said, dict):
                 return results.failed(
-                    f"the handler returned {jsonio.kind_of(said)}, not an object or None", results.INVALID_RESULT
+                    f"the handler returned {jsonio.kind_of(said)}, not an object or None",
+                    results.INVALID_RESULT,
                 )
             jsonio.compact(said, "the handler's result")
             return results.of_object(said)
@@ -278,7 +287,9 @@ class PythonHandler:
         except Exception as error:
             self._log(run)
             return results.failed(
-                f"{type(error).__name__}: {error}", results.HANDLER_FAILED, {"exception": type(error).__name__}
+                f"{type(error).__name__}: {error}",
+                results.HANDLER_FAILED,
+                {"exception": type(error).__name__},
             )
         finally:
             if not self._keep_dirs and os.path.isdir(run.held.dir.work):
@@ -340,5 +351,3 @@ def stopped_outcome(run: Run, outcome: Outcome, timeout: float | None) -> Outcom
             outcome.artifacts,
         )
     return outcome
-
-

@@ -195,10 +195,7 @@ class Queue:
         if self._offer(attempt):
             return True
         turn()
-        for _ in self._windows():
-            if self._offer(attempt):
-                return True
-        return False
+        return any(self._offer(attempt) for _ in self._windows())
 
     def _offer(self, attempt: Callable[[str], bool]) -> bool:
         window = self._window

@@ -128,7 +128,10 @@ def load_job(job_dir: str, status: states.Status, listed: list[str], payload_lim
 def _attempt(job_dir: str, number: int, status: states.Status) -> Attempt:
     claim = load_claim(job_dir, number)
     progress, started = load_progress(job_dir, number)
-    common: dict[str, Any] = {"attempt": number, "started_at": started or (claim.started_at if claim else None)}
+    common: dict[str, Any] = {
+        "attempt": number,
+        "started_at": started or (claim.started_at if claim else None),
+    }
     if claim:
         common |= claim.model_dump(include={"worker_id", "worker_labels", "lease_ms", "claimed_at"})
     if number < status.attempt or status.state in (states.QUEUED, states.TIMED_OUT):

@@ -172,6 +172,12 @@ class AttemptDir:
             }
         )
 
+    def describe(self, artifact: Any) -> None:
+        """Add an artifact that lies elsewhere to the job's list, as it is described. Raises InvalidInput."""
+        if not isinstance(artifact, dict):
+            raise InvalidInput(f"an artifact must be an object, not {jsonio.kind_of(artifact)}", field="artifacts")
+        self._attached(artifact)
+
     def _resource_id(self, name: str) -> str:
         return f"{self.job_id}.{self.attempt}.{name}"
 
@@ -192,7 +198,7 @@ def attached(attempt_path: str) -> list[dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for line in data.split(b"\n")[:-1]:  # what follows the last newline was never finished
         described = jsonio.parse_object(line, paths.ATTACHED)
-        found[str(described.get("resourceUri"))] = described
+        found[str(described.get("resourceUri") or line)] = described
     return list(found.values())
 
 
@@ -235,8 +241,24 @@ def _one_of(what: str, given: str, allowed: tuple[str, ...]) -> None:
         raise InvalidInput(f"unknown {what} {given!r}: allowed are {', '.join(allowed)}", allowed=list(allowed))
 
 
+_TYPES = {
+    ".md": "text/markdown",
+    ".jsonl": "application/jsonl",
+    ".ndjson": "application/x-ndjson",
+    ".yaml": "application/yaml",
+    ".yml": "application/yaml",
+    ".toml": "application/toml",
+    ".log": "text/plain",
+    ".parquet": "application/vnd.apache.parquet",
+}
+"""What the oldest supported Python does not know, or not in the same way."""
+
+
 def _guessed_type(filename: str) -> str:
     import mimetypes
+
+    if known := _TYPES.get(os.path.splitext(filename)[1].lower()):
+        return known
 
     # The table that comes with Python, not the host's: the same file gets the same type everywhere.
     return mimetypes.MimeTypes().guess_type(filename, strict=False)[0] or "application/octet-stream"

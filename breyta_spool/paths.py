@@ -50,7 +50,9 @@ def check_worker_id(text: str) -> str:
 
 def check_artifact_name(text: str, field: str) -> str:
     """Give a label, key or table name back when it may name a file. Raises InvalidInput."""
-    what = "usable as a name: 1 to 120 letters, digits, spaces and _ . : @ + - are allowed, the first a letter, digit or _"
+    what = (
+        "usable as a name: 1 to 120 letters, digits, spaces and _ . : @ + - are allowed, the first a letter, digit or _"
+    )
     return _check(_ARTIFACT_NAME, text, field, what)
 
 

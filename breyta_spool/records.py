@@ -238,9 +238,9 @@ class Job(Record):
 
 
 _COMPACT = (
-    "jobId jobType workspaceId status batchId attempt maxAttempts createdAt startedAt updatedAt completedAt workerId "
-    "error retryOf rootWorkflowId parentStepId"
-).split()
+    *("jobId", "jobType", "workspaceId", "status", "batchId", "attempt", "maxAttempts", "createdAt", "startedAt"),
+    *("updatedAt", "completedAt", "workerId", "error", "retryOf", "rootWorkflowId", "parentStepId"),
+)
 
 
 def check_version(data: dict[str, Any], path: str) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from breyta_spool import jsonio, states
 from breyta_spool.errors import InvalidInput
@@ -16,16 +17,17 @@ HANDLER_TIMEOUT = "handler_timeout"
 CANCELLED = "cancelled"
 
 
-class Outcome(NamedTuple):
+@dataclass(frozen=True)
+class Outcome:
     """How an attempt ended: a terminal status and the fields of its result.json."""
 
     status: str
     summary: str = ""
-    outputs: dict[str, Any] = {}
-    metrics: dict[str, Any] = {}
-    artifacts: list[Any] = []
+    outputs: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    artifacts: list[Any] = field(default_factory=list)
     error: dict[str, Any] | None = None
-    worker_info: dict[str, Any] = {}
+    worker_info: dict[str, Any] = field(default_factory=dict)
 
 
 def failed(message: str, code: str, details: dict[str, Any] | None = None, artifacts: Any = None) -> Outcome:
@@ -47,7 +49,10 @@ def of_exit(returncode: int, draft: bytes | None) -> Outcome:
         return of_draft(draft)
     details: dict[str, Any]
     if returncode < 0:
-        message, details = f"handler was killed by {signal_name(-returncode)}", {"signal": signal_name(-returncode)}
+        message, details = (
+            f"handler was killed by {signal_name(-returncode)}",
+            {"signal": signal_name(-returncode)},
+        )
     else:
         message, details = f"handler exited with status {returncode}", {"exitCode": returncode}
     try:
@@ -80,9 +85,7 @@ def of_object(said: dict[str, Any]) -> Outcome:
         message = str(said.get("message") or said.get("summary") or f"handler reported {status}")
         code = str(said.get("code") or (status if status == states.TIMED_OUT else HANDLER_FAILED))
         told = failed(message, code, _object(said, "details"), said.get("artifacts"))
-        return told._replace(
-            outputs=_object(said, "outputs"), metrics=_object(said, "metrics"), worker_info=info
-        )
+        return replace(told, outputs=_object(said, "outputs"), metrics=_object(said, "metrics"), worker_info=info)
     summary = said.get("summary") or said.get("message") or ""
     return Outcome(
         status,

@@ -295,7 +295,9 @@ class Spool:
             matching = (
                 job
                 for job in found
-                if job_type in (None, job.job_type) and wanted in (None, job.status) and batch_id in (None, job.batch_id)
+                if job_type in (None, job.job_type)
+                and wanted in (None, job.status)
+                and batch_id in (None, job.batch_id)
             )
             return list(islice(matching, limit))
 
@@ -502,10 +504,16 @@ class Lease:
         status: str = states.RUNNING,
         details: Mapping[str, Any] | None = None,
         metrics: Mapping[str, Any] | None = None,
+        artifacts: Any = None,
     ) -> dict[str, Any]:
-        """Report progress and renew the lease. Raises LeaseLost, InvalidInput, StorageError."""
+        """Report progress, with artifacts made so far, and renew the lease.
+
+        Raises LeaseLost, InvalidInput, StorageError.
+        """
         with _doing(f"report progress of {self.job_id}"):
             self._spool.claims.renew(self.held.dir)
+            for described in results.as_list(artifacts):
+                self.held.dir.describe(described)
             return self.held.dir.report(status, message, dict(details or {}), dict(metrics or {}))
 
     def complete(
@@ -531,7 +539,12 @@ class Lease:
         return self.finish(results.of_object(said))
 
     def fail(
-        self, message: str, *, code: str = "failed", details: Mapping[str, Any] | None = None, artifacts: Any = None
+        self,
+        message: str,
+        *,
+        code: str = "failed",
+        details: Mapping[str, Any] | None = None,
+        artifacts: Any = None,
     ) -> Job:
         """End the job as failed. Raises LeaseLost, InvalidInput, StorageError."""
         return self.finish(results.failed(message, code, dict(details or {}), artifacts))
@@ -554,7 +567,9 @@ def lease_duration(given: Any, default_ms: int) -> int:
     """A lease duration in milliseconds, from 1 second to 7 days. Raises InvalidInput."""
     lease_ms = default_ms if given is None else durations.milliseconds(given, field="leaseDuration")
     if not 1000 <= lease_ms <= 7 * 86_400_000:
-        raise InvalidInput(f"leaseDuration: {durations.spoken(lease_ms)} is not between 1s and 7d", field="leaseDuration")
+        raise InvalidInput(
+            f"leaseDuration: {durations.spoken(lease_ms)} is not between 1s and 7d", field="leaseDuration"
+        )
     return lease_ms
 
 
@@ -585,7 +600,11 @@ def _check_root(root: str) -> None:
 
 
 def _is_workspace(text: str) -> bool:
-    return isinstance(text, str) and 0 < len(text) <= 100 and all(c.isascii() and (c.isalnum() or c in "_.-") for c in text)
+    return (
+        isinstance(text, str)
+        and 0 < len(text) <= 100
+        and all(c.isascii() and (c.isalnum() or c in "_.-") for c in text)
+    )
 
 
 def _share(root: str, group: str | None) -> None:
@@ -597,7 +616,7 @@ def _share(root: str, group: str | None) -> None:
         shutil.chown(root, group=group)
     except LookupError:
         raise InvalidInput(f"there is no group {group!r} on this host", field="group") from None
-    os.chmod(root, 0o2770)
+    os.chmod(root, 0o2770)  # noqa: S103 - the group is who shares it
 
 
 def _count(field: str, given: int | None, default: int | None) -> int | None:
@@ -610,7 +629,9 @@ def _count(field: str, given: int | None, default: int | None) -> int | None:
 
 def _text(field: str, given: str | None) -> str | None:
     if given is not None and (not isinstance(given, str) or not given or len(given) > 500):
-        raise InvalidInput(f"{field}: expected a text of 1 to 500 characters, given {jsonio.kind_of(given)}", field=field)
+        raise InvalidInput(
+            f"{field}: expected a text of 1 to 500 characters, given {jsonio.kind_of(given)}", field=field
+        )
     return given
 
 

@@ -35,7 +35,9 @@ PROGRESS = (LEASED, STARTED, RUNNING)
 DONE_WELL = (SUCCEEDED, NO_CHANGES)
 
 PREFIX = "status."
-_NAME = re.compile(r"status\.(queued|leased|succeeded|no_changes|failed|cancelled|timed_out)\.(\d{1,6})(?:\.([0-9a-z]{1,32}))?")
+_NAME = re.compile(
+    r"status\.(queued|leased|succeeded|no_changes|failed|cancelled|timed_out)\.(\d{1,6})(?:\.([0-9a-z]{1,32}))?"
+)
 
 
 class Status(NamedTuple):

@@ -67,7 +67,14 @@ class Table:
         try:
             meta = jsonio.parse_object(files.read(self.meta_file, _META_LIMIT), self.meta_file)
         except FileNotFoundError:
-            meta = {"name": self.name, "columns": {}, "keyFields": [], "indexFields": [], "rowCount": 0, "sizeBytes": 0}
+            meta = {
+                "name": self.name,
+                "columns": {},
+                "keyFields": [],
+                "indexFields": [],
+                "rowCount": 0,
+                "sizeBytes": 0,
+            }
         planned = meta.pop("replacedBy", None)
         try:
             found = os.stat(self.rows_file, follow_symlinks=False)
@@ -159,9 +166,7 @@ def merged_columns(columns: Columns, rows: list[Any], keys: list[str], schema_mo
         for name, value in row.items():
             _widen(known, name, value, number)
     for name, column in known.items():
-        if not column["nullable"] and (
-            (columns and name not in columns) or any(name not in row for row in rows)
-        ):
+        if not column["nullable"] and ((columns and name not in columns) or any(name not in row for row in rows)):
             column["nullable"] = True
     if schema_mode == STRICT and columns and known != columns:
         changed = sorted(name for name in known if known[name] != columns.get(name))

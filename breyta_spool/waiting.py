@@ -53,7 +53,10 @@ class Bound:
 
 
 def bound(
-    interval: Any = None, timeout: Any = None, max_attempts: Any = None, backoff: Mapping[str, Any] | None = None
+    interval: Any = None,
+    timeout: Any = None,
+    max_attempts: Any = None,
+    backoff: Mapping[str, Any] | None = None,
 ) -> Bound:
     """Check the bounds of an await as an author gives them (contract, section 2). Raises InvalidInput.
 
@@ -83,15 +86,22 @@ def _backoff(given: Mapping[str, Any]) -> tuple[str, float, int | None]:
     kind = str(given.get("type", "constant")).lstrip(":")
     if kind not in ("constant", "linear", "exponential"):
         raise InvalidInput(
-            f"backoff.type: {given.get('type')!r} is unknown: allowed are constant, linear, exponential", field="backoff"
+            f"backoff.type: {given.get('type')!r} is unknown: allowed are constant, linear, exponential",
+            field="backoff",
         )
     if unknown := set(given) - {"type", "factor", "max"}:
-        raise InvalidInput(f"backoff has unknown fields {sorted(unknown)}: allowed are type, factor, max", field="backoff")
+        raise InvalidInput(
+            f"backoff has unknown fields {sorted(unknown)}: allowed are type, factor, max", field="backoff"
+        )
     factor = given.get("factor", 2 if kind == "exponential" else 1)
     if not isinstance(factor, int | float) or isinstance(factor, bool) or not 0 <= factor <= 1000:
         raise InvalidInput(f"backoff.factor: {factor!r} is not a number from 0 to 1000", field="backoff")
     longest = given.get("max")
-    return kind, float(factor), None if longest is None else durations.milliseconds(longest, field="backoff.max")
+    return (
+        kind,
+        float(factor),
+        None if longest is None else durations.milliseconds(longest, field="backoff.max"),
+    )
 
 
 class Wake:
@@ -187,7 +197,12 @@ def poll(
 
 
 def _early(
-    probe: Callable[[], T], done: Callable[[T], bool], waker: Wake, until: float, seen: Callable[[T], None], look: bool
+    probe: Callable[[], T],
+    done: Callable[[T], bool],
+    waker: Wake,
+    until: float,
+    seen: Callable[[T], None],
+    look: bool,
 ) -> T | None:
     """Pause, looking whenever woken (and, if ``look``, at once); a state that is done, None when time is over."""
     while True:

@@ -63,7 +63,11 @@ class Worker:
     """
 
     def __init__(
-        self, spool: Spool, handle: Handler, settings: Settings, log: Callable[[str], None] = lambda line: None
+        self,
+        spool: Spool,
+        handle: Handler,
+        settings: Settings,
+        log: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.spool = spool
         self.settings = settings
@@ -200,7 +204,9 @@ class Worker:
             return
         outcome = handler.stopped_outcome(run, outcome, self.settings.timeout)
         self._publish(held, outcome)
-        self._count("failed" if outcome.status == states.FAILED else "handled")
+        self._count("handled")
+        if outcome.status == states.FAILED:
+            self._count("failed")
         spent = durations.spoken((time.monotonic() - run.began) * 1000)
         self.log(f"{held.job_id} {outcome.status} in {spent}" + (f": {outcome.summary}" if outcome.summary else ""))
 

@@ -1,0 +1,41 @@
+"""Reading a handler's log while it grows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from breyta_spool import paths
+from breyta_spool.index import status_in
+
+if TYPE_CHECKING:
+    from breyta_spool.spool import Spool
+
+_CHUNK = 1 << 16
+
+
+class HandlerLog:
+    """What the handler of a job wrote: of one attempt, or of the last and those that come after it."""
+
+    def __init__(self, spool: Spool, job_id: str, attempt: int | None) -> None:
+        self._job_dir = spool.tree.job(job_id)
+        self._fixed = attempt
+        self._attempt = attempt
+        self._offset = 0
+
+    def new(self) -> Iterator[bytes]:
+        """What has been written since the last call, in chunks."""
+        if self._fixed is None and (status := status_in(self._job_dir)) and status.attempt != self._attempt:
+            self._attempt, self._offset = status.attempt, 0
+        path = f"{self._job_dir}/{paths.attempt_name(self._attempt or 0)}/{paths.LOG}"
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return
+        try:
+            while chunk := os.pread(fd, _CHUNK, self._offset):
+                self._offset += len(chunk)
+                yield chunk
+        finally:
+            os.close(fd)

@@ -1,0 +1,35 @@
+"""What a spool holds at a glance: jobs by type and status, workers, and the room that is left."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from breyta_spool.spool import Spool
+
+
+def overview(spool: Spool) -> dict[str, Any]:
+    """The spool's settings, jobs by type and list (from the index), workers, and free bytes and inodes."""
+    room = os.statvfs(spool.root)
+    return {
+        "spool": {"path": spool.root, **spool.settings.to_map()},
+        "jobs": _counts(spool),
+        "workers": [worker.to_map() for worker in spool.workers()],
+        "disk": {
+            "freeBytes": room.f_bavail * room.f_frsize,
+            "totalBytes": room.f_blocks * room.f_frsize,
+            "freeInodes": room.f_favail,
+            "totalInodes": room.f_files,
+        },
+    }
+
+
+def _counts(spool: Spool) -> dict[str, dict[str, int]]:
+    counts: dict[str, dict[str, int]] = {}
+    for index_list in spool.index.lists():
+        kind, _, name = index_list.partition("/")
+        status, job_type = (kind, name) if kind != "finished" else tuple(name.split(".", 1))
+        jobs = sum(len(spool.index.names(spool.tree.top(f"{index_list}/{b}"))) for b in spool.index.buckets(index_list))
+        if jobs:
+            counts.setdefault(job_type, {})[status] = jobs
+    return counts

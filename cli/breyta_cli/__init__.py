@@ -1,0 +1,1 @@
+"""The command line ``breyta``: parses arguments, calls breyta_spool, prints JSON. Nothing else."""

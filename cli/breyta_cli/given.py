@@ -1,0 +1,100 @@
+"""What a caller gave: JSON on the line or in a file, k=v pairs, and which spool is meant."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from breyta_cli import output
+from breyta_spool import jsonio
+from breyta_spool.errors import InvalidInput, NoSuchSpool
+
+if TYPE_CHECKING:
+    from breyta_spool.spool import Spool
+
+FILE_LIMIT = 1 << 30
+
+
+def document(name: str, text: str | None, file: str | None) -> Any:
+    """The JSON of ``--name`` or of ``--name-file``, None when neither was given. Raises InvalidInput."""
+    if text is not None and file is not None:
+        raise InvalidInput(f"--{name} and --{name}-file exclude each other: give one of them", field=name)
+    if file is not None:
+        return jsonio.parse(read_file(file, f"--{name}-file"), f"--{name}-file {file}")
+    return None if text is None else jsonio.parse(text, f"--{name}")
+
+
+def json_object(name: str, text: str | None, file: str | None) -> dict[str, Any]:
+    """The same for a document that must be an object; ``{}`` when neither was given."""
+    value = document(name, text, file)
+    if value is not None and not isinstance(value, dict):
+        raise InvalidInput(f"--{name} must be a JSON object, not {jsonio.kind_of(value)}", field=name)
+    return value or {}
+
+
+def pairs(name: str, given: tuple[str, ...]) -> dict[str, Any]:
+    """``k=v`` pairs as an object: a value that is JSON is parsed, any other is text. Raises InvalidInput.
+
+    >>> pairs("output", ("n=1", "name=api", 'tags=["a"]', "eq=a=b"))
+    {'n': 1, 'name': 'api', 'tags': ['a'], 'eq': 'a=b'}
+    """
+    found = {}
+    for pair in given:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise InvalidInput(f"--{name} {pair!r} is not key=value", field=name)
+        try:
+            found[key] = jsonio.parse(value, f"--{name} {key}")
+        except InvalidInput:
+            found[key] = value
+    return found
+
+
+def read_file(file: str, what: str) -> bytes:
+    """The bytes of a file, ``-`` for stdin. Raises InvalidInput."""
+    if file == "-":
+        return sys.stdin.buffer.read(FILE_LIMIT)
+    try:
+        with open(file, "rb") as opened:
+            return opened.read(FILE_LIMIT)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise InvalidInput(f"{what}: cannot read {file!r}: {reason}", path=file) from None
+
+
+def spool() -> Spool:
+    """The spool that the options, the environment or the current directory name. Raises SpoolError."""
+    from breyta_spool import spool as spools
+
+    options = output.options()
+    where = options.get("spool") or os.environ.get("BREYTA_SPOOL") or os.environ.get("BREYTA_API_URL")
+    if not where:
+        where = spools.find_root(os.getcwd())
+    if not where:
+        raise NoSuchSpool(
+            f"no spool was named, and there is none in {os.getcwd()} or above it",
+            hint="give --spool DIR, set BREYTA_SPOOL, or make one with 'breyta spool init DIR'",
+        )
+    opened = spools.Spool.open(_directory(where))
+    output.about(opened.settings.workspace_id)
+    spools.check_workspace(opened, options.get("workspace") or os.environ.get("BREYTA_WORKSPACE"))
+    if opened.settings.group is not None:
+        os.umask(0o007)  # what this process makes must be writable for the group that shares the spool
+    return opened
+
+
+def _directory(where: str) -> str:
+    if where.startswith("file:"):
+        from urllib.parse import unquote, urlsplit
+
+        url = urlsplit(where)
+        if url.netloc not in ("", "localhost") or not url.path.startswith("/"):
+            raise InvalidInput(f"{where} does not name a directory of this host", hint="file:///abs/dir does")
+        return unquote(url.path)
+    if "://" in where:
+        raise InvalidInput(
+            f"{where} is not a spool: this program reaches spools by directory",
+            hint="set BREYTA_API_URL=file:///abs/dir or BREYTA_SPOOL=DIR",
+        )
+    return where

@@ -1,0 +1,69 @@
+"""The program: the command tree, and how every command ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any, NoReturn
+
+import click
+
+from breyta_cli import output
+from breyta_cli.tree import Group
+from breyta_spool.errors import SpoolError, StorageError, storage_error
+
+
+@click.command(
+    cls=Group,
+    members={
+        "jobs": ("breyta_cli.jobs:jobs", "Submit, list, show, await, cancel and work on jobs."),
+        "spool": ("breyta_cli.spool:spool", "Make a spool and look after it."),
+        "workers": ("breyta_cli.workers:workers", "See which workers live."),
+    },
+)
+@click.version_option(package_name="breyta-spool", prog_name="breyta")
+def breyta() -> None:
+    """Jobs on a shared directory: submit them, work on them, await them, without a network.
+
+    Inside a spool no option is needed: the nearest directory upwards with a spool.json is it.
+
+    \b
+    Example:
+      breyta spool init ./spool && cd spool
+      breyta jobs create --type agent-review --payload '{"surface": "flows-api"}'
+      breyta jobs worker run --type agent-review --handler ../review.sh --once
+    """
+
+
+def main() -> NoReturn:
+    """Run the command line and leave with its exit code (docs/cli.md)."""
+    try:
+        code = breyta.main(prog_name="breyta", standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.Abort:
+        code = 130
+    except click.ClickException as error:
+        code = _usage(error)
+    except SpoolError as error:
+        code = output.failure(error)
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:
+        # The reader is gone; what is left in the buffer must not raise again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+    except OSError as error:
+        code = output.failure(_disk(error))
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _usage(error: click.ClickException) -> int:
+    error.show()
+    context: Any = getattr(error, "ctx", None)
+    if context is not None:
+        click.echo(f"hint: '{context.command_path} --help' shows how it is used", err=True)
+    return 2
+
+
+def _disk(error: OSError) -> StorageError:
+    return storage_error(error, "do this")

@@ -1,0 +1,67 @@
+"""What every command prints: one JSON document on stdout, everything else on stderr (contract, section 3)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import click
+
+from breyta_spool.errors import AwaitBound, SpoolError
+
+_workspace: str | None = None
+
+
+def about(workspace: str) -> None:
+    """Name the workspace that the answer speaks of."""
+    global _workspace
+    _workspace = workspace
+
+
+def options() -> dict[str, Any]:
+    """The global options that were given."""
+    context = click.get_current_context(silent=True)
+    found = context.find_root().obj if context else None
+    return found if isinstance(found, dict) else {}
+
+
+def answer(data: dict[str, Any], **meta: Any) -> None:
+    """Print the answer of a command that did what was asked."""
+    _print({"ok": True, "workspaceId": _workspace_id(), "meta": meta, "data": data})
+
+
+def failure(error: SpoolError) -> int:
+    """Print what went wrong; gives the exit code."""
+    details = dict(error.details)
+    if isinstance(error, AwaitBound):
+        details["job"] = error.job.to_map()
+    _print(
+        {
+            "ok": False,
+            "workspaceId": _workspace_id(),
+            "error": {"code": error.code, "message": error.message, "details": details},
+            "hint": error.hint,
+        }
+    )
+    if not sys.stdout.isatty():
+        # In a script like uri=$(breyta ..) nobody sees stdout: say it where it reaches a person or the log.
+        say(f"error: {error.message}" + (f"\nhint: {error.hint}" if error.hint else ""))
+    return error.exit_code
+
+
+def say(text: str) -> None:
+    """Print a line for people, on stderr."""
+    click.echo(text, err=True)
+
+
+def _workspace_id() -> str | None:
+    import os
+
+    return _workspace or options().get("workspace") or os.environ.get("BREYTA_WORKSPACE") or None
+
+
+def _print(document: dict[str, Any]) -> None:
+    pretty = bool(options().get("pretty")) or "--pretty" in sys.argv or sys.stdout.isatty()
+    text = json.dumps(document, ensure_ascii=False, indent=2 if pretty else None)
+    sys.stdout.write(text.encode("utf-8", "surrogatepass").decode("utf-8", "replace") + "\n")

@@ -1,0 +1,49 @@
+"""One line on a terminal that changes while something is waited for."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import threading
+from collections.abc import Callable
+
+from breyta_spool.errors import SpoolError
+
+_FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+_PLAIN = "|/-\\"
+
+
+class Spinner:
+    """Shows ``line()``, asked for once a second, behind a turning sign on stderr; leaves nothing behind."""
+
+    def __init__(self, line: Callable[[], str]) -> None:
+        self._line = line
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._turn, daemon=True)
+        self._frames = _FRAMES if (sys.stderr.encoding or "").lower().startswith("utf") else _PLAIN
+
+    def __enter__(self) -> Spinner:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(timeout=2)
+        sys.stderr.write("\r\x1b[K")
+        sys.stderr.flush()
+
+    def _turn(self) -> None:
+        text, turns = "", 0
+        while not self._stop.is_set():
+            if turns % 10 == 0:
+                try:
+                    text = self._line()
+                except (SpoolError, OSError) as error:
+                    text = str(error)
+            # What a handler reported is not trusted with the terminal.
+            printable = "".join(c if c.isprintable() else " " for c in text)
+            shown = printable[: max(10, shutil.get_terminal_size().columns - 4)]
+            sys.stderr.write(f"\r\x1b[K{self._frames[turns % len(self._frames)]} {shown}")
+            sys.stderr.flush()
+            turns += 1
+            self._stop.wait(0.1)

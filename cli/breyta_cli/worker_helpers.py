@@ -1,0 +1,258 @@
+"""``breyta jobs worker state/progress/attach-*/finish/fail``: called by handlers, so they start fast."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from breyta_cli import given, output
+from breyta_cli.tree import command
+from breyta_spool import jsonio, states
+from breyta_spool.errors import InvalidInput
+from breyta_spool.helper import Context, local_state
+
+_print_uri = click.option("--print-uri", is_flag=True, help="Print the resource's address and nothing else.")
+
+
+def _attached(artifact: dict[str, Any], print_uri: bool) -> None:
+    if print_uri:
+        sys.stdout.write(artifact["resourceUri"] + "\n")
+    else:
+        output.answer({"artifact": artifact})
+
+
+def _context() -> Context:
+    context = Context.load()
+    output.about(context.dir.workspace)
+    return context
+
+
+@command()
+@click.option("--job-dir", metavar="DIR", help="The job directory. Default: BREYTA_JOB_DIR.")
+def state(job_dir: str | None) -> None:
+    """Show the job, payload and draft result in a job directory; lease tokens are redacted.
+
+    \b
+    Example:
+      breyta jobs worker state
+    """
+    directory = job_dir or os.environ.get("BREYTA_JOB_DIR")
+    if not directory:
+        raise InvalidInput("which job? BREYTA_JOB_DIR is not set", hint="give --job-dir DIR, or call it in a handler")
+    output.answer(local_state(directory))
+
+
+@command()
+@click.option("--status", default=states.RUNNING, show_default=True, help="leased, started or running.")
+@click.option("--message", default="", help="What is going on, for people.")
+@click.option("--detail", "detail", multiple=True, metavar="K=V", help="A detail; repeatable.")
+@click.option("--metric", "metric", multiple=True, metavar="K=V", help="A number; repeatable.")
+@click.option("--details", metavar="JSON", help="An object with details.")
+@click.option("--details-file", metavar="FILE")
+@click.option("--metrics", metavar="JSON", help="An object with numbers.")
+@click.option("--metrics-file", metavar="FILE")
+def progress(
+    status: str,
+    message: str,
+    detail: tuple[str, ...],
+    metric: tuple[str, ...],
+    details: str | None,
+    details_file: str | None,
+    metrics: str | None,
+    metrics_file: str | None,
+) -> None:
+    """Report progress.
+
+    \b
+    Example:
+      breyta jobs worker progress --status running --message "Reviewing $surface" --metric done=3
+    """
+    report = _context().dir.report(
+        status,
+        message,
+        given.json_object("details", details, details_file) | given.pairs("detail", detail),
+        given.json_object("metrics", metrics, metrics_file) | given.pairs("metric", metric),
+    )
+    output.answer({"progress": report})
+
+
+@command("attach-file")
+@click.option("--file", "file", required=True, metavar="FILE", help="The file to keep.")
+@click.option("--label", help="What it is. Default: the file's name.")
+@click.option("--kind", default="file", show_default=True, help="What kind of artifact.")
+@click.option("--content-type", help="Its media type. Default: by the ending of its name.")
+@click.option("--resource-label", help="A name for the resource itself.")
+@_print_uri
+def attach_file(
+    file: str,
+    label: str | None,
+    kind: str,
+    content_type: str | None,
+    resource_label: str | None,
+    print_uri: bool,
+) -> None:
+    """Keep a copy of a file as an artifact of the job; it survives a later crash of the handler.
+
+    \b
+    Example:
+      uri="$(breyta jobs worker attach-file --file report.md --label report --print-uri)"
+    """
+    try:
+        artifact = _context().dir.attach_file(file, label, kind, content_type, resource_label)
+    except (FileNotFoundError, IsADirectoryError, PermissionError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InvalidInput(f"--file: cannot attach {file!r}: {reason}", path=file) from None
+    _attached(artifact, print_uri)
+
+
+@command("attach-kv")
+@click.option("--label", required=True, help="What it is.")
+@click.option("--key", help="The key, within the job. Default: the label.")
+@click.option("--value", metavar="JSON", help="The value.")
+@click.option("--value-file", metavar="FILE", help="The same from a file.")
+@click.option("--field", "field", multiple=True, metavar="K=V", help="A field of an object value; repeatable.")
+@click.option("--kind", default="kv", show_default=True, help="What kind of artifact.")
+@click.option("--content-type", default="application/json", show_default=True, help="Its media type.")
+@click.option("--ttl-seconds", type=click.IntRange(min=1), help="How long it is kept. Default: with the job.")
+@_print_uri
+def attach_kv(
+    label: str,
+    key: str | None,
+    value: str | None,
+    value_file: str | None,
+    field: tuple[str, ...],
+    kind: str,
+    content_type: str,
+    ttl_seconds: int | None,
+    print_uri: bool,
+) -> None:
+    """Keep a JSON value as an artifact of the job.
+
+    \b
+    Example:
+      breyta jobs worker attach-kv --label review-summary --field finding-count=1 --field severity=high
+    """
+    content = given.document("value", value, value_file)
+    fields = given.pairs("field", field)
+    if content is None and value is None and value_file is None:
+        if not fields:
+            raise InvalidInput("there is no value: give --value, --value-file or --field", field="value")
+        content = {}
+    if fields and not isinstance(content, dict):
+        raise InvalidInput(f"--field adds to an object, but --value is {jsonio.kind_of(content)}", field="field")
+    content = {**content, **fields} if fields else content
+    _attached(_context().dir.attach_kv(label, content, key, kind, content_type, ttl_seconds), print_uri)
+
+
+@command("attach-table")
+@click.option("--label", required=True, help="What it is.")
+@click.option("--table", help="The table's name, within the job. Default: the label.")
+@click.option("--rows", metavar="JSON", help="An array of objects.")
+@click.option("--rows-file", metavar="FILE", help="The same from a file, - for stdin; JSON lines are fine too.")
+@click.option("--write-mode", default="append", show_default=True, help="append, or upsert by the key fields.")
+@click.option("--schema-mode", default="evolve", show_default=True, help="evolve, or strict: refuse other columns.")
+@click.option("--key-field", "key_fields", multiple=True, metavar="FIELD", help="A field of the key; repeatable.")
+@click.option(
+    "--index-field", "index_fields", multiple=True, metavar="FIELD", help="A field to look up by; repeatable."
+)
+@click.option("--kind", default="table", show_default=True, help="What kind of artifact.")
+@click.option("--content-type", default="application/vnd.breyta.table+json", show_default=True, help="Its media type.")
+@_print_uri
+def attach_table(
+    label: str,
+    table: str | None,
+    rows: str | None,
+    rows_file: str | None,
+    write_mode: str,
+    schema_mode: str,
+    key_fields: tuple[str, ...],
+    index_fields: tuple[str, ...],
+    kind: str,
+    content_type: str,
+    print_uri: bool,
+) -> None:
+    """Keep rows as a table of the job: appended, or inserted and replaced by key. All of them or none.
+
+    \b
+    Example:
+      breyta jobs worker attach-table --label findings --rows-file findings.json --write-mode upsert --key-field id
+    """
+    artifact = _context().dir.attach_table(
+        label,
+        _rows(rows, rows_file),
+        table,
+        write_mode.lower(),
+        schema_mode.lower(),
+        list(key_fields),
+        list(index_fields),
+        kind,
+        content_type,
+    )
+    _attached(artifact, print_uri)
+
+
+def _rows(rows: str | None, rows_file: str | None) -> Any:
+    if rows is not None or rows_file is None:
+        found = given.document("rows", rows, rows_file)
+        if found is None:
+            raise InvalidInput("there are no rows: give --rows or --rows-file", field="rows")
+        return found
+    data = given.read_file(rows_file, "--rows-file")
+    if data.lstrip()[:1] == b"{":  # JSON lines: one object a line
+        lines = [line for line in data.splitlines() if line.strip()]
+        return [jsonio.parse(line, f"--rows-file {rows_file}, line {n}") for n, line in enumerate(lines, 1)]
+    return jsonio.parse(data, f"--rows-file {rows_file}")
+
+
+@command()
+@click.option("--status", default=states.SUCCEEDED, show_default=True, help="succeeded, no_changes or cancelled.")
+@click.option("--summary", default="", help="The result in a sentence.")
+@click.option("--output", "output_", multiple=True, metavar="K=V", help="A fact a flow branches on; repeatable.")
+@click.option("--outputs", metavar="JSON", help="An object with such facts.")
+@click.option("--outputs-file", metavar="FILE")
+@click.option("--metric", "metric", multiple=True, metavar="K=V", help="A number; repeatable.")
+@click.option("--metrics", metavar="JSON", help="An object with numbers.")
+@click.option("--metrics-file", metavar="FILE")
+def finish(
+    status: str,
+    summary: str,
+    output_: tuple[str, ...],
+    outputs: str | None,
+    outputs_file: str | None,
+    metric: tuple[str, ...],
+    metrics: str | None,
+    metrics_file: str | None,
+) -> None:
+    """Say how the job ended; the worker publishes it when the handler exits with 0.
+
+    \b
+    Example:
+      breyta jobs worker finish --summary "Reviewed $surface" --output finding-count=1
+    """
+    result = _context().finish(
+        status,
+        summary,
+        given.json_object("outputs", outputs, outputs_file) | given.pairs("output", output_),
+        given.json_object("metrics", metrics, metrics_file) | given.pairs("metric", metric),
+    )
+    output.answer({"result": result})
+
+
+@command()
+@click.option("--message", required=True, help="Why, for people.")
+@click.option("--code", default="handler_failed", show_default=True, help="Why, for programs.")
+@click.option("--detail", "detail", multiple=True, metavar="K=V", help="A detail; repeatable.")
+@click.option("--details", metavar="JSON", help="An object with details.")
+@click.option("--details-file", metavar="FILE")
+def fail(message: str, code: str, detail: tuple[str, ...], details: str | None, details_file: str | None) -> None:
+    """Say that the job failed and why; the worker publishes it when the handler exits.
+
+    \b
+    Example:
+      breyta jobs worker fail --message "no such surface" --code unknown_surface --detail surface="$surface"
+    """
+    said = given.json_object("details", details, details_file) | given.pairs("detail", detail)
+    output.answer({"result": _context().fail(message, code, said)})
