@@ -18,13 +18,15 @@ if TYPE_CHECKING:
         SpoolError,
         StorageError,
     )
+    from breyta_spool.lease import Lease
     from breyta_spool.records import Artifact, Attempt, Job, JobError, Progress, Worker
-    from breyta_spool.spool import Lease, Spool
+    from breyta_spool.spool import Spool
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "breyta_spool.spool": ("Spool", "Lease"),
+    "breyta_spool.spool": ("Spool",),
+    "breyta_spool.lease": ("Lease",),
     "breyta_spool.records": ("Artifact", "Attempt", "Job", "JobError", "Progress", "Worker"),
     "breyta_spool.errors": (
         "AwaitBound", "Conflict", "Damaged", "FormatNotSupported", "InvalidInput", "LeaseLost",

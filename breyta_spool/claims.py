@@ -134,8 +134,11 @@ class Claims:
     def _write_claim(
         self, directory: AttemptDir, worker_id: str, labels: dict[str, Any], lease_ms: int, in_process: bool
     ) -> dict[str, Any]:
-        with suppress(FileExistsError):  # left by a claim that was undone half-way
+        try:
             files.make_dir(directory.path)
+        except FileExistsError:  # left by a claim that was undone half-way, or planted
+            if os.path.islink(directory.path):
+                raise Damaged(f"{directory.path} is a link, not a directory", path=directory.path) from None
         now = outputs.now()
         claim = {
             "jobId": directory.job_id,

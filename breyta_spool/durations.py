@@ -9,7 +9,8 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+import time
+from functools import lru_cache
 from typing import Any
 
 from breyta_spool.errors import InvalidInput
@@ -66,4 +67,10 @@ def rfc3339(ms: float) -> str:
     >>> rfc3339(0)
     '1970-01-01T00:00:00.000Z'
     """
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+    seconds, rest = divmod(int(ms), 1000)
+    return f"{_to_the_second(seconds)}.{rest:03d}Z"
+
+
+@lru_cache(maxsize=8)
+def _to_the_second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))

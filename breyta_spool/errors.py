@@ -7,6 +7,8 @@ same three and leaves with the error's exit code (docs/cli.md lists them).
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -116,3 +118,12 @@ def storage_error(error: OSError, doing: str) -> StorageError:
     where = f" at {path}" if path else ""
     name = errno.errorcode.get(error.errno or 0, "")
     return StorageError(f"cannot {doing}: {what}{where}", hint=hint, path=path, errno=name)
+
+
+@contextmanager
+def doing(what: str) -> Iterator[None]:
+    """Turn errors of the operating system into StorageError, said in the caller's words."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(error, what) from error

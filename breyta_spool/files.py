@@ -8,11 +8,12 @@ with the operation and the path before each mutation, so that tests can stop the
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
-import shutil
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from breyta_spool.errors import Damaged, InvalidInput
@@ -120,6 +121,29 @@ def append(path: str, data: bytes) -> None:
         os.close(fd)
 
 
+def share(directory: str, group: str) -> None:
+    """Give a directory to a Unix group; what is made in it will belong to the group too. Raises LookupError."""
+    import shutil
+
+    if hook is not None:
+        hook("share", directory)
+    shutil.chown(directory, group=group)
+    os.chmod(directory, 0o2770)  # noqa: S103 - the group is who shares it
+
+
+@contextmanager
+def alone(lock_file: str) -> Iterator[None]:
+    """Keep processes of one host that would write the same files apart. Waits for as long as it takes."""
+    if hook is not None:
+        hook("lock", lock_file)
+    fd = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
 def open_log(path: str) -> int:
     """A file to append to, as a descriptor that the caller hands to a process and closes."""
     if hook is not None:
@@ -168,8 +192,8 @@ def publish(source: str, destination: str) -> None:
     except OSError as error:
         directory, name = os.path.split(destination)
         # RACE: the reply of an NFS server can be lost; the second try of the rename then finds no source.
-        if error.errno != errno.ENOENT or name not in _names_or_none(directory):
-            raise
+        if name not in _names_or_none(directory):
+            raise error
 
 
 def swap(directory: str, old: str, new: str) -> bool:
@@ -241,6 +265,8 @@ def sweep(path: str) -> None:
     if hook is not None:
         hook("sweep", path)
     if os.path.isdir(path) and not os.path.islink(path):
+        import shutil  # late: the helper commands never need it
+
         shutil.rmtree(path, ignore_errors=True)
     else:
         _forget(path)

@@ -15,15 +15,12 @@
 from __future__ import annotations
 
 import getpass
-import hashlib
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Any
 
-from breyta_spool import durations, files, ids, jobs, jsonio, outputs, paths, results, states, waiting
+from breyta_spool import durations, files, ids, jobs, jsonio, outputs, paths, states, submitting, waiting
 from breyta_spool.barrier import Barrier
 from breyta_spool.claims import Claims, Held, no_such_job
 from breyta_spool.errors import (
@@ -31,17 +28,15 @@ from breyta_spool.errors import (
     Conflict,
     Damaged,
     InvalidInput,
-    LeaseLost,
     NoSuchSpool,
     NotAllowed,
     SpoolError,
-    storage_error,
+    doing,
 )
 from breyta_spool.index import Index, Queue, status_in
+from breyta_spool.lease import Lease, lease_duration
 from breyta_spool.records import (
-    FORMAT_VERSION,
     Job,
-    JobRecord,
     SpoolRecord,
     Worker,
     check_version,
@@ -49,21 +44,10 @@ from breyta_spool.records import (
 )
 from breyta_spool.states import Status
 
-STALLED_SECONDS = 600
-"""A submit that took longer than this looks whether its queue entry is still there (the reaper drops old ones)."""
-METADATA_LIMIT = 1 << 20
+_NO_PAYLOAD: dict[str, Any] = {}
 
 Jobs = list[Job]
 Workers = list[Worker]
-
-
-@contextmanager
-def _doing(what: str) -> Iterator[None]:
-    """Turn errors of the operating system into StorageError, said in the caller's words."""
-    try:
-        yield
-    except OSError as error:
-        raise storage_error(error, what) from error
 
 
 class Spool:
@@ -111,14 +95,17 @@ class Spool:
             durability=durability,
             group=group,
         )
-        with _doing("make the spool"):
+        with doing("make the spool"):
             files.make_dirs(root)
-            if found := files.names(root):
-                what = "is a spool already" if paths.SPOOL_FILE in found else "is not empty"
+            found = files.names(root)
+            # What an init that was killed leaves does not stand in the way of the next.
+            if foreign := [n for n in found if n not in paths.TOP and not n.startswith(f".{paths.SPOOL_FILE}.")]:
+                what = "is a spool already" if paths.SPOOL_FILE in foreign else f"is not empty: it has {min(foreign)!r}"
                 raise Conflict(f"{root} {what}", hint="choose a directory that is empty or not there", path=root)
             _share(root, group)
             for name in paths.TOP:
-                files.make_dir(f"{root}/{name}")
+                files.make_dirs(f"{root}/{name}")
+                _share(f"{root}/{name}", group)
             # Last, and by rename: a directory with a spool.json is a whole spool.
             files.replace(f"{root}/{paths.SPOOL_FILE}", jsonio.record(settings.to_map()))
             spool = cls(root, settings)
@@ -131,7 +118,7 @@ class Spool:
         root = os.path.abspath(os.fspath(directory))
         _check_root(root)
         path = f"{root}/{paths.SPOOL_FILE}"
-        with _doing("open the spool"):
+        with doing("open the spool"):
             try:
                 data = files.read(path, jobs.RECORD_LIMIT)
             except (FileNotFoundError, NotADirectoryError):
@@ -150,7 +137,7 @@ class Spool:
     def submit(
         self,
         job_type: str,
-        payload: Any = None,
+        payload: Any = _NO_PAYLOAD,
         *,
         metadata: Mapping[str, Any] | None = None,
         max_attempts: int | None = None,
@@ -162,81 +149,25 @@ class Spool:
     ) -> Job:
         """Submit a job; returned, it is accepted and, in a durable spool, on the disk.
 
-        ``payload`` is any JSON value, None counts as ``{}``. ``max_attempts`` bounds leases (default: the spool's).
-        Raises InvalidInput, StorageError; then nothing was submitted.
+        ``payload`` is any JSON value (default ``{}``). ``max_attempts`` bounds leases (default: the spool's).
+        Raises InvalidInput: nothing was submitted; StorageError: nothing either, unless its message says so.
         """
-        paths.check_job_type(job_type)
-        data = jsonio.compact({} if payload is None else payload, "payload")
-        if len(data) > self.settings.payload_limit_bytes:
-            raise InvalidInput(
-                f"payload: {len(data)} bytes; the limit of this spool is {self.settings.payload_limit_bytes}",
-                hint="put large data in a file that workers can read, and its path in the payload",
-                field="payload",
-            )
-        jsonio.check_depth(payload, "payload")
-        job_id = ids.new_job_id()
-        request = {
-            "jobId": job_id,
-            "jobType": job_type,
-            "workspaceId": self.settings.workspace_id,
-            "createdAt": durations.rfc3339(ids.created_ms(job_id)),
-            "maxAttempts": _count("maxAttempts", max_attempts, self.settings.default_max_attempts),
-            "payloadBytes": len(data),
-            "payloadSha256": hashlib.sha256(data).hexdigest(),
-            "metadata": _metadata(metadata),
-            "rootWorkflowId": _text("rootWorkflowId", root_workflow_id),
-            "parentStepId": _text("parentStepId", parent_step_id),
-            "fanoutParentStepId": _text("fanoutParentStepId", fanout_parent_step_id),
-            "fanoutMaxConcurrency": _count("fanoutMaxConcurrency", fanout_max_concurrency, None),
-            "retryOf": retry_of,
-        }
-        job = JobRecord.model_validate(request)
-        with _doing("submit the job"):
-            self._publish(job_id, job_type, jsonio.record(request), data)
-        return Job(
-            **job.model_dump(exclude={"payload_bytes", "payload_sha256", "submitted_by"}),
-            status=states.QUEUED,
-            payload=payload if payload is not None else {},
-            updated_at=job.created_at,
+        request, data = submitting.build_request(
+            self.settings,
+            job_type,
+            payload,
+            {
+                "metadata": metadata,
+                "max_attempts": max_attempts,
+                "root_workflow_id": root_workflow_id,
+                "parent_step_id": parent_step_id,
+                "fanout_parent_step_id": fanout_parent_step_id,
+                "fanout_max_concurrency": fanout_max_concurrency,
+                "retry_of": retry_of,
+            },
         )
-
-    def _publish(self, job_id: str, job_type: str, request: bytes, payload: bytes) -> None:
-        staged, place = self.tree.staged(job_id), self.tree.job(job_id)
-        began = time.time()
-        entry = None
-        try:
-            self._stage(staged, request, payload)
-            entry = self.index.add(job_id, job_type)
-            try:
-                files.publish(staged, place)
-            except FileNotFoundError:
-                files.make_dirs(os.path.dirname(place))
-                files.publish(staged, place)
-        except BaseException:
-            self._withdraw(job_id, staged, entry)
-            raise
-        if abs(time.time() - began) > STALLED_SECONDS:
-            self.index.add(job_id, job_type)  # RACE: the reaper may have dropped the entry of a job not yet there
-        self.index.ring(job_type)
-        # DURABLE: one barrier after the last rename. Torn without having been acknowledged, the job is recognised.
-        self.claims.commit(lambda: _with_parents(place, entry, self.root))
-
-    def _stage(self, staged: str, request: bytes, payload: bytes) -> None:
-        try:
-            files.make_dir(staged)
-        except FileNotFoundError:
-            files.make_dirs(staged)  # a spool that was copied without its empty directories
-        files.write_new(f"{staged}/{paths.JOB}", request)
-        files.write_new(f"{staged}/{paths.PAYLOAD}", payload)
-        files.write_new(f"{staged}/{Status(states.QUEUED, 0).name}", b"")
-
-    def _withdraw(self, job_id: str, staged: str, entry: str | None) -> None:
-        """Leave nothing of a submit that failed before its job was published."""
-        with suppress(OSError):
-            if job_id not in files.names_if_any(os.path.dirname(self.tree.job(job_id))):
-                files.sweep(staged)
-                if entry is not None:
-                    files.unlink(entry)
+        submitting.publish(self.claims, request, data)
+        return Job(**request, status=states.QUEUED, payload=payload, updatedAt=request["createdAt"])
 
     # -- read ---------------------------------------------------------------------------------------
 
@@ -247,7 +178,7 @@ class Spool:
         """
         ids.check_job_id(job_id)
         job_dir = self.tree.job(job_id)
-        with _doing(f"read {job_id}"):
+        with doing(f"read {job_id}"):
             for _ in range(10):
                 status = None
                 try:
@@ -290,7 +221,7 @@ class Spool:
             paths.check_job_type(job_type)
         if limit < 1:
             raise InvalidInput(f"limit: {limit} is not a whole number from 1", field="limit")
-        with _doing("list the jobs"):
+        with doing("list the jobs"):
             found = (job for job_id in self._listed(job_type, wanted, batch_id) if (job := self._try_get(job_id)))
             matching = (
                 job
@@ -322,7 +253,7 @@ class Spool:
 
     def workers(self) -> Workers:
         """The workers that are or were running and did not stop cleanly, by id."""
-        with _doing("list the workers"):
+        with doing("list the workers"):
             names = self.index.names(self.tree.top("workers"))
             now = self.index.now() if names else 0.0
             return [worker for name in sorted(names) if (worker := self._worker(name, now))]
@@ -356,11 +287,12 @@ class Spool:
         paths.check_worker_id(worker_id)
         lease_ms = lease_duration(lease, self.settings.default_lease_ms)
         queue = self._queues.pop((job_type, batch_id), None) or self.queue(job_type, batch_id)
-        with _doing("claim a job"):
-            self.claims.expire(job_type)
+        with doing("claim a job"):
             held = self.claims.claim(queue, job_type, worker_id, dict(labels or {}), lease_ms)
+            if held is None and self.claims.expire(job_type):
+                held = self.claims.claim(queue, job_type, worker_id, dict(labels or {}), lease_ms)
         self._queues[job_type, batch_id] = queue
-        return Lease(self, held) if held else None
+        return Lease(self.claims, self.get, held) if held else None
 
     def queue(self, job_type: str, batch_id: str | None = None) -> Queue:
         """A reader of one type's queue, for a worker."""
@@ -371,9 +303,9 @@ class Spool:
     def lease(self, job_id: str, token: str) -> Lease:
         """The lease that a token belongs to. Raises InvalidInput, NotFound, LeaseLost."""
         ids.check_job_id(job_id)
-        with _doing(f"find the lease of {job_id}"):
+        with doing(f"find the lease of {job_id}"):
             request, directory = self.claims.find(job_id, token)
-        return Lease(self, Held(request, b"", directory, "", self.settings.default_lease_ms))
+        return Lease(self.claims, self.get, Held(request, b"", directory, "", self.settings.default_lease_ms))
 
     # -- cancel, retry ------------------------------------------------------------------------------
 
@@ -383,7 +315,7 @@ class Spool:
         A job that has ended stays as it is. Raises InvalidInput, NotFound, StorageError.
         """
         job = self.get(job_id)
-        with _doing(f"cancel {job_id}"):
+        with doing(f"cancel {job_id}"):
             self.claims.cancel(job_id, job.job_type, requested_by if requested_by is not None else _user(), reason)
         return self.get(job_id)
 
@@ -449,7 +381,7 @@ class Spool:
                 jobId=job_id,
                 status=job.status,
             )
-        with _doing(f"make the result of {job_id} durable"):
+        with doing(f"make the result of {job_id} durable"):
             # DURABLE: its worker may not have come to its own barrier yet.
             self.claims.commit(lambda: self.claims.written_by(job_id, job.attempt))
         return job
@@ -462,115 +394,6 @@ class Spool:
         except (OSError, SpoolError):
             return job  # somebody who may only read
         return self.get(job.job_id) if after else job
-
-
-class Lease:
-    """A claimed job: report progress, attach artifacts, then complete or fail it before the lease runs out."""
-
-    def __init__(self, spool: Spool, held: Held) -> None:
-        self._spool = spool
-        self.held = held
-
-    @property
-    def job_id(self) -> str:
-        """The id of the job."""
-        return self.held.job_id
-
-    @property
-    def token(self) -> str:
-        """The lease token: whoever has it may act for this attempt."""
-        return self.held.dir.token
-
-    @property
-    def job(self) -> Job:
-        """The job, as it is now."""
-        return self._spool.get(self.job_id)
-
-    @property
-    def dir(self) -> outputs.AttemptDir:
-        """The attempt's directory: ``attach_file``, ``attach_kv``, ``attach_table``."""
-        return self.held.dir
-
-    def heartbeat(self, lease: Any = None) -> bool:
-        """Renew the lease, optionally with a new duration; whether a cancel was asked for. Raises LeaseLost."""
-        lease_ms = None if lease is None else lease_duration(lease, 0)
-        with _doing(f"renew the lease of {self.job_id}"):
-            return self._spool.claims.renew(self.held.dir, lease_ms)
-
-    def progress(
-        self,
-        message: str = "",
-        *,
-        status: str = states.RUNNING,
-        details: Mapping[str, Any] | None = None,
-        metrics: Mapping[str, Any] | None = None,
-        artifacts: Any = None,
-    ) -> dict[str, Any]:
-        """Report progress, with artifacts made so far, and renew the lease.
-
-        Raises LeaseLost, InvalidInput, StorageError.
-        """
-        with _doing(f"report progress of {self.job_id}"):
-            self._spool.claims.renew(self.held.dir)
-            for described in results.as_list(artifacts):
-                self.held.dir.describe(described)
-            return self.held.dir.report(status, message, dict(details or {}), dict(metrics or {}))
-
-    def complete(
-        self,
-        *,
-        status: str = states.SUCCEEDED,
-        summary: str = "",
-        outputs: Mapping[str, Any] | None = None,
-        metrics: Mapping[str, Any] | None = None,
-        artifacts: Any = None,
-        worker_info: Mapping[str, Any] | None = None,
-    ) -> Job:
-        """End the job well (or ``cancelled``). Raises LeaseLost, InvalidInput, StorageError."""
-        allowed = (states.SUCCEEDED, states.NO_CHANGES, states.CANCELLED)
-        said = {
-            "status": states.normalise(status, allowed),
-            "summary": summary,
-            "outputs": dict(outputs or {}),
-            "metrics": dict(metrics or {}),
-            "artifacts": artifacts,
-            "workerInfo": dict(worker_info or {}),
-        }
-        return self.finish(results.of_object(said))
-
-    def fail(
-        self,
-        message: str,
-        *,
-        code: str = "failed",
-        details: Mapping[str, Any] | None = None,
-        artifacts: Any = None,
-    ) -> Job:
-        """End the job as failed. Raises LeaseLost, InvalidInput, StorageError."""
-        return self.finish(results.failed(message, code, dict(details or {}), artifacts))
-
-    def finish(self, outcome: results.Outcome) -> Job:
-        """End the job with an outcome. Raises LeaseLost, StorageError."""
-        with _doing(f"finish {self.job_id}"):
-            info = {"workerId": self.held.worker_id} if self.held.worker_id else {}
-            self._spool.claims.finish(self.held.dir, self.held.request.job_type, outcome, info)
-        return self._spool.get(self.job_id)
-
-    def give_back(self) -> Job:
-        """Let go of the job for another worker; the attempt counts. Raises LeaseLost, StorageError."""
-        with _doing(f"give {self.job_id} back"):
-            self._spool.claims.give_back(self.held.dir, self.held.request.job_type)
-        return self._spool.get(self.job_id)
-
-
-def lease_duration(given: Any, default_ms: int) -> int:
-    """A lease duration in milliseconds, from 1 second to 7 days. Raises InvalidInput."""
-    lease_ms = default_ms if given is None else durations.milliseconds(given, field="leaseDuration")
-    if not 1000 <= lease_ms <= 7 * 86_400_000:
-        raise InvalidInput(
-            f"leaseDuration: {durations.spoken(lease_ms)} is not between 1s and 7d", field="leaseDuration"
-        )
-    return lease_ms
 
 
 def check_workspace(spool: Spool, workspace: str | None) -> None:
@@ -608,41 +431,11 @@ def _is_workspace(text: str) -> bool:
 
 
 def _share(root: str, group: str | None) -> None:
-    if group is None:
-        return
-    import shutil
-
-    try:
-        shutil.chown(root, group=group)
-    except LookupError:
-        raise InvalidInput(f"there is no group {group!r} on this host", field="group") from None
-    os.chmod(root, 0o2770)  # noqa: S103 - the group is who shares it
-
-
-def _count(field: str, given: int | None, default: int | None) -> int | None:
-    if given is None:
-        return default
-    if not isinstance(given, int) or isinstance(given, bool) or not 1 <= given <= 100_000:
-        raise InvalidInput(f"{field}: {given!r} is not a whole number from 1 to 100000", field=field)
-    return given
-
-
-def _text(field: str, given: str | None) -> str | None:
-    if given is not None and (not isinstance(given, str) or not given or len(given) > 500):
-        raise InvalidInput(
-            f"{field}: expected a text of 1 to 500 characters, given {jsonio.kind_of(given)}", field=field
-        )
-    return given
-
-
-def _metadata(given: Mapping[str, Any] | None) -> dict[str, Any]:
-    if given is not None and not isinstance(given, Mapping):
-        raise InvalidInput(f"metadata must be an object, not {jsonio.kind_of(given)}", field="metadata")
-    metadata = dict(given or {})
-    jsonio.check_depth(metadata, "metadata")
-    if metadata and len(jsonio.compact(metadata, "metadata")) > METADATA_LIMIT:
-        raise InvalidInput(f"metadata: more than {METADATA_LIMIT} bytes", field="metadata")
-    return metadata
+    if group is not None:
+        try:
+            files.share(root, group)
+        except LookupError:
+            raise InvalidInput(f"there is no group {group!r} on this host", field="group") from None
 
 
 def _user() -> str:
@@ -655,16 +448,3 @@ def _user() -> str:
 def _type_of(index_list: str) -> str:
     kind, _, name = index_list.partition("/")
     return name.partition(".")[2] if kind == "finished" else name
-
-
-def _with_parents(place: str, entry: str | None, root: str) -> Iterator[str]:
-    """A new job's files and every directory up to the root, for a barrier that syncs each."""
-    yield from (f"{place}/{name}" for name in (paths.JOB, paths.PAYLOAD))
-    for path in (place, os.path.dirname(entry or place)):
-        while len(path) > len(root):
-            yield path
-            path = os.path.dirname(path)
-    yield root
-
-
-__all__ = ["FORMAT_VERSION", "Lease", "LeaseLost", "Spool", "check_workspace", "find_root"]

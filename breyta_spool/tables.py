@@ -7,10 +7,7 @@ next writer cuts off what was not counted.
 
 from __future__ import annotations
 
-import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from breyta_spool import files, jsonio
@@ -43,7 +40,8 @@ class Table:
         InvalidInput and the table is as before.
         """
         files.make_dirs(self.directory)
-        with _alone(self.directory):
+        # Helpers that one handler runs side by side must not write to its tables at the same time.
+        with files.alone(f"{self.directory}/.lock"):
             before = self._recovered()
             keys = key_fields or before["keyFields"]
             if before["keyFields"] and keys != before["keyFields"]:
@@ -115,17 +113,6 @@ class Table:
         files.replace(self.meta_file, jsonio.record({**before, "replacedBy": planned}))
         files.rename(aside, self.rows_file)
         files.replace(self.meta_file, jsonio.record(meta))
-
-
-@contextmanager
-def _alone(directory: str) -> Iterator[None]:
-    """Keep helpers that one handler runs side by side from writing to its tables at the same time."""
-    fd = os.open(f"{directory}/.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
 
 
 def _lines(rows: list[Row]) -> bytes:

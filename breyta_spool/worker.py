@@ -16,9 +16,10 @@ from breyta_spool import durations, files, handler, jsonio, outputs, paths, resu
 from breyta_spool.claims import Held
 from breyta_spool.errors import LeaseLost, SpoolError
 from breyta_spool.handler import Handler, Run
+from breyta_spool.lease import lease_duration
 from breyta_spool.records import Worker as WorkerRecord
 from breyta_spool.results import Outcome
-from breyta_spool.spool import Spool, lease_duration
+from breyta_spool.spool import Spool
 from breyta_spool.waiting import Wake
 
 BEAT_SECONDS = 15.0

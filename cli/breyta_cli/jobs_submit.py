@@ -37,9 +37,10 @@ def create(
     Example:
       breyta jobs create --type agent-review --payload '{"surface": "flows-api"}'
     """
+    nothing = payload is None and payload_file is None
     job = given.spool().submit(
         job_type,
-        given.document("payload", payload, payload_file),
+        {} if nothing else given.document("payload", payload, payload_file),
         metadata=given.json_object("metadata", metadata, metadata_file),
         max_attempts=max_attempts,
         root_workflow_id=root_workflow_id,

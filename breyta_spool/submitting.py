@@ -1,0 +1,146 @@
+"""Submitting: a request is checked, built aside, and published by one rename."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+from breyta_spool import durations, files, ids, jsonio, paths, states
+from breyta_spool.claims import Claims
+from breyta_spool.errors import InvalidInput, doing
+from breyta_spool.records import SpoolRecord
+from breyta_spool.states import Status
+
+STALLED_SECONDS = 600
+"""A submit that took longer than this looks whether its queue entry is still there (the reaper drops old ones)."""
+METADATA_LIMIT = 1 << 20
+
+
+def build_request(
+    settings: SpoolRecord, job_type: str, payload: Any, given: Mapping[str, Any]
+) -> tuple[dict[str, Any], bytes]:
+    """The fields of job.json and the bytes of payload.json for a new job. Raises InvalidInput.
+
+    ``given`` holds what else the submitter said, by the names of ``Spool.submit``.
+    """
+    paths.check_job_type(job_type)
+    data = jsonio.compact(payload, "payload")
+    if len(data) > settings.payload_limit_bytes:
+        raise InvalidInput(
+            f"payload: {len(data)} bytes; the limit of this spool is {settings.payload_limit_bytes}",
+            hint="put large data in a file that workers can read, and its path in the payload",
+            field="payload",
+        )
+    jsonio.check_depth(payload, "payload")
+    job_id = ids.new_job_id()
+    request = {
+        "jobId": job_id,
+        "jobType": job_type,
+        "workspaceId": settings.workspace_id,
+        "createdAt": durations.rfc3339(ids.created_ms(job_id)),
+        "maxAttempts": _count("maxAttempts", given.get("max_attempts"), settings.default_max_attempts),
+        "payloadBytes": len(data),
+        "payloadSha256": hashlib.sha256(data).hexdigest(),
+        "metadata": _metadata(given.get("metadata")),
+        "rootWorkflowId": _text("rootWorkflowId", given.get("root_workflow_id")),
+        "parentStepId": _text("parentStepId", given.get("parent_step_id")),
+        "fanoutParentStepId": _text("fanoutParentStepId", given.get("fanout_parent_step_id")),
+        "fanoutMaxConcurrency": _count("fanoutMaxConcurrency", given.get("fanout_max_concurrency"), None),
+        "retryOf": given.get("retry_of"),
+    }
+    return request, data
+
+
+def publish(claims: Claims, request: dict[str, Any], payload: bytes) -> None:
+    """Put a job into the spool; returned, it is accepted. Raises StorageError; then see its message.
+
+    Before the rename of its directory there is no job, whatever else is there: an entry in the queue that leads
+    nowhere is passed over. So the entry comes first, and no job is ever without one.
+    """
+    job_id, job_type = request["jobId"], request["jobType"]
+    staged, place = claims.tree.staged(job_id), claims.tree.job(job_id)
+    began = time.time()
+    with doing("submit the job"):
+        entry = ""
+        try:
+            _stage(staged, jsonio.record(request), payload)
+            entry = claims.index.add(job_id, job_type)
+            _move_into_place(staged, place)
+        except BaseException:
+            _withdraw(staged, place, entry)
+            raise
+    if abs(time.time() - began) > STALLED_SECONDS:
+        with suppress(OSError):
+            # RACE: the reaper drops old entries that lead nowhere, and this one did for long.
+            claims.index.add(job_id, job_type)
+    claims.index.ring(job_type)
+    with doing(f"make {job_id} durable; it was submitted, and runs unless the power fails"):
+        # DURABLE: one barrier after the last rename. A job torn before it was acknowledged recognises itself.
+        claims.commit(lambda: _with_parents(place, entry, claims.tree.root))
+
+
+def _stage(staged: str, request: bytes, payload: bytes) -> None:
+    try:
+        files.make_dir(staged)
+    except FileNotFoundError:
+        files.make_dirs(staged)  # a spool that was copied without its empty directories
+    files.write_new(f"{staged}/{paths.JOB}", request)
+    files.write_new(f"{staged}/{paths.PAYLOAD}", payload)
+    files.write_new(f"{staged}/{Status(states.QUEUED, 0).name}", b"")
+
+
+def _move_into_place(staged: str, place: str) -> None:
+    try:
+        files.publish(staged, place)
+    except FileNotFoundError:
+        files.make_dirs(os.path.dirname(place))
+        files.publish(staged, place)
+
+
+def _withdraw(staged: str, place: str, entry: str) -> None:
+    """Leave nothing of a submit that failed before its job was published."""
+    with suppress(OSError):
+        if os.path.basename(place) not in files.names_if_any(os.path.dirname(place)):
+            files.sweep(staged)
+            if entry:
+                files.unlink(entry)
+
+
+def _count(field: str, given: int | None, default: int | None) -> int | None:
+    if given is None:
+        return default
+    if not isinstance(given, int) or isinstance(given, bool) or not 1 <= given <= 100_000:
+        raise InvalidInput(f"{field}: {given!r} is not a whole number from 1 to 100000", field=field)
+    return given
+
+
+def _text(field: str, given: str | None) -> str | None:
+    if given is not None and (not isinstance(given, str) or not given or len(given) > 500):
+        raise InvalidInput(
+            f"{field}: expected a text of 1 to 500 characters, given {jsonio.kind_of(given)}", field=field
+        )
+    return given
+
+
+def _metadata(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    if given is not None and not isinstance(given, Mapping):
+        raise InvalidInput(f"metadata must be an object, not {jsonio.kind_of(given)}", field="metadata")
+    metadata = dict(given or {})
+    jsonio.check_depth(metadata, "metadata")
+    if metadata and len(jsonio.compact(metadata, "metadata")) > METADATA_LIMIT:
+        raise InvalidInput(f"metadata: more than {METADATA_LIMIT} bytes", field="metadata")
+    return metadata
+
+
+def _with_parents(place: str, entry: str, root: str) -> Iterator[str]:
+    """A new job's files and every directory up to the root, for a barrier that syncs each."""
+    yield from (f"{place}/{name}" for name in (paths.JOB, paths.PAYLOAD))
+    for path in (place, os.path.dirname(entry)):
+        while len(path) > len(root):
+            yield path
+            path = os.path.dirname(path)
+    yield root
