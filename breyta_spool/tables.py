@@ -50,7 +50,7 @@ class Table:
                 raise InvalidInput("upsert needs a key", hint="name the key's fields with --key-field")
             meta = {
                 **before,
-                "columns": merged_columns(before["columns"], rows, keys, schema_mode),
+                "columns": merged_columns(before["columns"], before["rowCount"], rows, keys, schema_mode),
                 "keyFields": keys,
                 "indexFields": list(dict.fromkeys(before["indexFields"] + index_fields)),
             }
@@ -136,7 +136,7 @@ def type_of(value: Any) -> str | None:
     return {int: "integer", float: "number", str: "string"}.get(type(value), "json")
 
 
-def merged_columns(columns: Columns, rows: list[Any], keys: list[str], schema_mode: str) -> Columns:
+def merged_columns(columns: Columns, rows_before: int, rows: list[Any], keys: list[str], schema_mode: str) -> Columns:
     """The columns after these rows; the given ones are not changed.
 
     A new column is added (and is nullable when there were rows before), integers become numbers when a fraction
@@ -153,9 +153,9 @@ def merged_columns(columns: Columns, rows: list[Any], keys: list[str], schema_mo
         for name, value in row.items():
             _widen(known, name, value, number)
     for name, column in known.items():
-        if not column["nullable"] and ((columns and name not in columns) or any(name not in row for row in rows)):
+        if not column["nullable"] and ((rows_before and name not in columns) or any(name not in row for row in rows)):
             column["nullable"] = True
-    if schema_mode == STRICT and columns and known != columns:
+    if schema_mode == STRICT and rows_before and known != columns:
         changed = sorted(name for name in known if known[name] != columns.get(name))
         raise InvalidInput(
             f"these rows would change the schema in {', '.join(changed)}",

@@ -149,10 +149,11 @@ class Worker:
             if held is not None:
                 self._wake.set()  # pass it on: there may be more, and other slots sleep
                 self._work(held)
+            else:
+                self.tally.idle_polls += 1
             if self.settings.once:
                 break
             if held is None:
-                self.tally.idle_polls += 1
                 self._wake.wait(self.settings.poll * random.uniform(0.8, 1))  # noqa: S311 - spreads load
 
     def _claim(self) -> Held | None:

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from breyta_spool import Spool
+from tests.world import Cli
+
+
+@pytest.fixture(autouse=True)
+def _no_breyta_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("BREYTA_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    """A fresh spool without barriers: what is tested here does not depend on power cuts."""
+    return Spool.init(tmp_path / "spool", workspace="ws-acme", durability="none")
+
+
+@pytest.fixture
+def cli(spool: Spool, tmp_path: Path) -> Cli:
+    return Cli(spool.root, tmp_path)
