@@ -22,6 +22,8 @@ from breyta_spool.records import JobRecord, SpoolRecord
 from breyta_spool.results import Outcome
 from breyta_spool.states import Status
 
+LEFTOVER_SECONDS = 86_400
+"""How old something in tmp/ must be before it counts as left behind."""
 TURN_SECONDS = 1.0
 """How long a worker waits for its turn to read the queue before it goes on without."""
 
@@ -103,6 +105,8 @@ class Claims:
             self.index.move(job_id, paths.queued(job_type), paths.leased(job_type))
             claim = self._write_claim(directory, worker_id, labels, lease_ms, in_process)
             request, payload = jobs.load_request(job_dir, self.settings.payload_limit_bytes)
+            if request.job_type != job_type:
+                raise Damaged(f"{job_dir} is a {request.job_type} job in the queue of {job_type}", path=job_dir)
         except (Damaged, FileNotFoundError) as error:
             self._set_aside(job_id, job_type, str(error))
             return None
@@ -231,7 +235,7 @@ class Claims:
         if not files.swap(directory.job_dir, directory.status_name, ended.name):
             raise outputs.lease_lost(directory.job_id, directory.attempt)
         with suppress(OSError):  # the result counts from the rename on; whoever finds these wrong mends them
-            self._link_outcome(directory)
+            self.link_outcome(directory.job_dir, directory.attempt)
             self.index.move(directory.job_id, paths.leased(job_type), paths.finished(ended.state, job_type))
         self.commit(lambda: self.written_by(directory.job_id, directory.attempt))
 
@@ -255,13 +259,14 @@ class Claims:
         return jsonio.record(fields, "the result")
 
     @staticmethod
-    def _link_outcome(directory: AttemptDir) -> None:
-        attempt = paths.attempt_name(directory.attempt)
+    def link_outcome(job_dir: str, number: int) -> None:
+        """Point result.json and artifacts of a job at those of the attempt that counted. Raises OSError."""
+        attempt = paths.attempt_name(number)
         with suppress(FileExistsError):
-            files.symlink(f"{attempt}/{paths.RESULT}", f"{directory.job_dir}/{paths.RESULT}")
-        if os.path.isdir(directory.artifacts):
+            files.symlink(f"{attempt}/{paths.RESULT}", f"{job_dir}/{paths.RESULT}")
+        if os.path.isdir(f"{job_dir}/{attempt}/{paths.ARTIFACTS}"):
             with suppress(FileExistsError):
-                files.symlink(f"{attempt}/{paths.ARTIFACTS}", f"{directory.job_dir}/{paths.ARTIFACTS}")
+                files.symlink(f"{attempt}/{paths.ARTIFACTS}", f"{job_dir}/{paths.ARTIFACTS}")
 
     def written_by(self, job_id: str, attempt: int) -> Iterator[str]:
         """What an attempt wrote, for a barrier that syncs each."""
@@ -339,6 +344,17 @@ class Claims:
         except Damaged:
             claim = None  # torn by a power cut: nobody is left who holds it
         return claim.lease_ms if claim else self.settings.default_lease_ms
+
+    def sweep(self) -> None:
+        """Remove what processes that died left in tmp/, once it is a day old."""
+        names = files.names_if_any(self.tree.top("tmp"))
+        now = self.index.now() if names else 0.0
+        for name in names:
+            left = self.tree.staged(name)
+            with suppress(FileNotFoundError):
+                if now - os.lstat(left).st_mtime > LEFTOVER_SECONDS:
+                    # Renamed first: whoever still builds there must fail as a whole, not publish half of it.
+                    files.remove_tree(left, self.tree.staged(f"trash-{ids.new_ulid()}"))
 
     # -- cancel, redo -------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Any
 
 from breyta_spool import durations, files, ids, jsonio, outputs, paths, states
@@ -23,6 +24,7 @@ RECORD_LIMIT = 4 << 20
 """The most bytes of a record other than a payload or a result."""
 RESULT_LIMIT = 64 << 20
 _ENDS = 1 << 16
+_ATTEMPT = re.compile(r"attempt-([1-9][0-9]{0,5})")
 
 
 def load_request(job_dir: str, payload_limit: int) -> tuple[JobRecord, bytes]:
@@ -92,13 +94,14 @@ def load_job(job_dir: str, status: states.Status, listed: list[str], payload_lim
     Raises FileNotFoundError, Damaged.
     """
     request, payload = load_request(job_dir, payload_limit)
-    attempts = [_attempt(job_dir, number, status) for number in range(1, status.attempt + 1)]
-    last = attempts[-1] if attempts else None
+    numbers = sorted(int(match[1]) for name in listed if (match := _ATTEMPT.fullmatch(name)))
+    attempts = [_attempt(job_dir, number, status) for number in numbers if number <= status.attempt]
+    last = attempts[-1] if attempts and attempts[-1].attempt == status.attempt else None
     progress, started = load_progress(job_dir, status.attempt) if last else (None, None)
     result = load_result(job_dir, status.attempt) if status.is_terminal and last else None
     if result is None and needs_result(status):
         raise Damaged(f"{job_dir}: the result of attempt {status.attempt} is missing", path=job_dir)
-    touched = durations.rfc3339(_time_of(files.modified, job_dir, status) * 1000) if last else None
+    touched = durations.rfc3339(_time_of(files.modified, job_dir, status) * 1000) if status.attempt else None
     completed = _completed_at(job_dir, status, result)
     error = result.error if result else _error(job_dir, status, attempts)
     return Job(

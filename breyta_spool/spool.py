@@ -17,6 +17,7 @@ from __future__ import annotations
 import getpass
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 
@@ -186,13 +187,21 @@ class Spool:
                     status = status_in(job_dir, listed)
                     if status is None:
                         raise no_such_job(job_id, self.tree)
-                    return jobs.load_job(job_dir, status, listed, self.settings.payload_limit_bytes)
+                    job = jobs.load_job(job_dir, status, listed, self.settings.payload_limit_bytes)
+                    if job.result and paths.RESULT not in listed:
+                        self._mend_links(job_dir, status)
+                    return job
                 except FileNotFoundError:
                     continue  # RACE: the status changed while it was read
                 except Damaged:
                     if status is None or not self._redo_if_torn(job_id, status):
                         raise
         raise SpoolError(f"{job_id} changes faster than it can be read", hint="try again")
+
+    def _mend_links(self, job_dir: str, status: Status) -> None:
+        """Make the links of an ended job that its worker died before making, as far as the caller may."""
+        with suppress(OSError):
+            self.claims.link_outcome(job_dir, status.attempt)
 
     def _redo_if_torn(self, job_id: str, status: Status) -> bool:
         """Put a job back whose result cannot be read but whose request can; whether that was so."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from breyta_spool import durations, files, handler, jsonio, outputs, paths, results, states
 from breyta_spool.claims import Held
-from breyta_spool.errors import LeaseLost, SpoolError
+from breyta_spool.errors import LeaseLost, SpoolError, doing
 from breyta_spool.handler import Handler, Run
 from breyta_spool.lease import lease_duration
 from breyta_spool.records import Worker as WorkerRecord
@@ -23,6 +23,8 @@ from breyta_spool.spool import Spool
 from breyta_spool.waiting import Wake
 
 BEAT_SECONDS = 15.0
+SWEEP_SECONDS = 3600.0
+"""How often a worker looks for what crashed processes left in tmp/."""
 LOST_PATIENCE = 30.0
 """The longest pause, in seconds, between two tries to publish a result that the disk refuses."""
 
@@ -92,9 +94,10 @@ class Worker:
     # -- life ---------------------------------------------------------------------------------------
 
     def run(self) -> Tally:
-        """Work until stopped. Raises OSError when the spool cannot be used at all."""
+        """Work until stopped. Raises StorageError when the spool cannot be worked on at all."""
         queued = self.spool.tree.top(paths.queued(self._type))
-        files.make_dirs(queued)
+        with doing("work on this spool"):
+            files.make_dirs(queued)
         if not self.settings.once:
             self._wake.watch(queued, touched=True)
         self._keeper.reap()
@@ -189,7 +192,7 @@ class Worker:
             self._keeper.remove(run)
             with self._counting:
                 self.tally.last_job_id = held.job_id
-                self.tally.last_job_dir = held.dir.work
+                self.tally.last_job_dir = held.dir.work if os.path.isdir(held.dir.work) else None
 
     def _outcome(self, run: Run) -> Outcome:
         try:
@@ -254,6 +257,7 @@ class Keeper(threading.Thread):
         self._tick = max(0.05, min(worker.settings.poll, lease / 4))
         self._reap_every = max(0.25, min(30.0, lease / 4))
         self._next_reap = 0.0
+        self._next_sweep = 0.0
         self._next_beat = 0.0
 
     def add(self, run: Run, *, wake: bool) -> None:
@@ -343,6 +347,9 @@ class Keeper(threading.Thread):
 
         try:
             self._claims.expire(self._worker._type, told)
+            if time.monotonic() >= self._next_sweep:
+                self._next_sweep = time.monotonic() + SWEEP_SECONDS
+                self._claims.sweep()
         except (OSError, SpoolError) as error:
             self._worker.log(f"cannot look for lost leases: {error}")
 

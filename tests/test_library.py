@@ -452,3 +452,50 @@ def test_what_is_not_a_job_id_is_refused_before_the_disk_is_touched(spool: Spool
     for act in (spool.get, spool.cancel, spool.retry, spool.await_job, lambda j: spool.lease(j, "x")):
         with pytest.raises(InvalidInput, match="not a job id"):
             act(job_id)  # type: ignore[operator]
+
+
+def test_a_worker_that_died_before_making_the_links_is_mended_by_the_next_reader(spool: Spool) -> None:
+    job = spool.submit("t")
+    work_off(spool, lambda active: active.attach_kv("k", 1) and None)
+    for name in ("result.json", "artifacts"):
+        (job_dir(spool, job) / name).unlink()
+    assert spool.get(job.job_id).status == "succeeded"
+    assert (job_dir(spool, job) / "result.json").resolve() == job_dir(spool, job) / "attempt-1/result.json"
+    assert (job_dir(spool, job) / "artifacts/kv/k.json").exists()
+
+
+def test_what_a_dead_submitter_left_in_tmp_is_swept_after_a_day_and_not_before(spool: Spool) -> None:
+    old, new = Path(spool.root, "tmp/job-old"), Path(spool.root, "tmp/job-new")
+    for path in (old, new):
+        path.mkdir()
+        (path / "job.json").touch()
+    then = time.time() - 2 * 86_400
+    os.utime(old, (then, then))
+    spool.claims.sweep()
+    assert os.listdir(f"{spool.root}/tmp") == ["job-new"]
+
+
+def test_a_job_planted_in_the_queue_of_another_type_is_not_run(spool: Spool) -> None:
+    job = spool.submit("harmless")
+    queue = Path(spool.root, "queued")
+    (queue / "harmless").rename(queue / "powerful")
+    assert spool.claim("powerful", "w") is None
+    with pytest.raises(Damaged, match="set aside"):
+        spool.get(job.job_id)
+
+
+def test_a_link_planted_where_an_attempt_goes_is_not_followed(spool: Spool, tmp_path: Path) -> None:
+    job = spool.submit("t")
+    (tmp_path / "victim").mkdir()
+    (job_dir(spool, job) / "attempt-1").symlink_to(tmp_path / "victim")
+    assert spool.claim("t", "w") is None
+    assert os.listdir(tmp_path / "victim") == []
+
+
+def test_a_link_planted_where_a_payload_stands_is_not_followed(spool: Spool) -> None:
+    job = spool.submit("t")
+    payload = job_dir(spool, job) / "payload.json"
+    payload.unlink()
+    payload.symlink_to("/etc/passwd")
+    with pytest.raises(Damaged, match="symbolic link"):
+        spool.get(job.job_id)
