@@ -15,10 +15,10 @@ from typing import Any
 
 from breyta_spool import durations, files, ids, jobs, jsonio, outputs, paths, states
 from breyta_spool.barrier import Barrier
-from breyta_spool.errors import Damaged, NotFound, SpoolError
+from breyta_spool.errors import Damaged, InvalidInput, NotFound, SpoolError
 from breyta_spool.index import Index, Queue, status_in
 from breyta_spool.outputs import AttemptDir
-from breyta_spool.records import JobRecord, SpoolRecord
+from breyta_spool.records import JobRecord, ResultRecord, SpoolRecord, read_record
 from breyta_spool.results import Outcome
 from breyta_spool.states import Status
 
@@ -181,26 +181,32 @@ class Claims:
 
     # -- hold ---------------------------------------------------------------------------------------
 
-    def find(self, job_id: str, token: str) -> tuple[JobRecord, AttemptDir]:
-        """The attempt that a lease token belongs to. Raises NotFound, LeaseLost."""
+    def find(self, job_id: str, token: str) -> Held:
+        """The lease that a token belongs to. Raises NotFound, LeaseLost."""
         job_dir = self.tree.job(job_id)
         status = status_in(job_dir)
         if status is None:
             raise no_such_job(job_id, self.tree)
         if status.state != states.LEASED or status.token != token:
             raise outputs.lease_lost(job_id, status.attempt)
-        request, _ = jobs.load_request(job_dir, self.settings.payload_limit_bytes)
-        return request, AttemptDir(job_dir, job_id, status.attempt, token, self.settings.workspace_id)
+        request, payload = jobs.load_request(job_dir, self.settings.payload_limit_bytes)
+        claim = jobs.load_claim(job_dir, status.attempt)
+        directory = AttemptDir(job_dir, job_id, status.attempt, token, self.settings.workspace_id)
+        lease_ms = claim.lease_ms if claim else self.settings.default_lease_ms
+        return Held(request, payload, directory, claim.worker_id if claim else "", lease_ms)
 
     def renew(self, directory: AttemptDir, lease_ms: int | None = None) -> bool:
         """Renew a lease; whether a cancel was asked for. Raises LeaseLost, OSError."""
+        # RACE: on NFS 3 a name that was renamed elsewhere can still be touched for a while, and the touch lands on
+        # the lease of whoever holds the job now. A listing is fresh, so it comes first.
+        cancel = self.cancel_requested(directory)
         try:
             files.touch(f"{directory.job_dir}/{directory.status_name}")
         except FileNotFoundError:
             raise outputs.lease_lost(directory.job_id, directory.attempt) from None
         if lease_ms is not None:
             self._change_lease(directory, lease_ms)
-        return self.cancel_requested(directory)
+        return cancel
 
     def _change_lease(self, directory: AttemptDir, lease_ms: int) -> None:
         path = f"{directory.path}/{paths.CLAIM}"
@@ -220,8 +226,8 @@ class Claims:
     def finish(self, directory: AttemptDir, job_type: str, outcome: Outcome, worker_info: dict[str, Any]) -> None:
         """Publish how the attempt ended. Returned: the result is accepted and, in a durable spool, on the disk.
 
-        Raises LeaseLost when somebody else holds the job by now (the outcome is discarded), OSError when the disk
-        refused; then it may be tried again as long as the lease is held.
+        Raises LeaseLost when somebody else holds the job by now (the outcome is discarded), InvalidInput when the
+        outcome cannot be stored, OSError when the disk refused; then it may be tried again while the lease is held.
         """
         ended = Status(outcome.status, directory.attempt)
         result = f"{directory.path}/{paths.RESULT}"
@@ -241,9 +247,9 @@ class Claims:
 
     @staticmethod
     def _result(directory: AttemptDir, outcome: Outcome, worker_info: dict[str, Any]) -> bytes:
-        artifacts = outputs.sealed(directory.path)
-        known = {described["resourceUri"] for described in artifacts}
-        artifacts += [a for a in outcome.artifacts if not isinstance(a, dict) or a.get("resourceUri") not in known]
+        artifacts = directory.sealed()
+        known = [described.get("resourceUri") for described in artifacts]
+        artifacts += [a for a in outcome.artifacts if not (isinstance(a, dict) and a.get("resourceUri", a) in known)]
         fields = {
             "jobId": directory.job_id,
             "attempt": directory.attempt,
@@ -256,7 +262,14 @@ class Claims:
             "workerInfo": {**worker_info, **outcome.worker_info},
             "completedAt": outputs.now(),
         }
-        return jsonio.record(fields, "the result")
+        data = jsonio.record(fields, "the result")
+        try:
+            if len(data) > jobs.RESULT_LIMIT:
+                raise Damaged(f"the result has {len(data)} bytes; at most {jobs.RESULT_LIMIT} are allowed")
+            read_record(ResultRecord, data, "the result")  # what its readers would refuse must not be accepted
+        except Damaged as error:
+            raise InvalidInput(error.message, hint="attach large results as files or tables") from None
+        return data
 
     @staticmethod
     def link_outcome(job_dir: str, number: int) -> None:

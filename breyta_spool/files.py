@@ -133,15 +133,29 @@ def share(directory: str, group: str) -> None:
 
 @contextmanager
 def alone(lock_file: str) -> Iterator[None]:
-    """Keep processes of one host that would write the same files apart. Waits for as long as it takes."""
+    """Keep processes of one host that would write the same files apart; where locks do not work, let them in.
+
+    Raises TimeoutError when another one holds the lock for a minute.
+    """
     if hook is not None:
         hook("lock", lock_file)
     fd = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        _wait_for_lock(fd, lock_file)
         yield
     finally:
         os.close(fd)
+
+
+def _wait_for_lock(fd: int, lock_file: str) -> None:
+    for _ in range(6000):
+        try:
+            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.01)
+        except OSError:
+            return None  # no locks on this mount; helpers side by side are rare, and one alone needs none
+    raise TimeoutError(errno.ETIMEDOUT, "another process holds the lock for a minute", lock_file)
 
 
 def open_log(path: str) -> int:

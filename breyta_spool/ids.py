@@ -18,7 +18,8 @@ _LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [a + b for a in _LETTERS for b in _LETTERS]
 _VALUES = {letter: value for value, letter in enumerate(_LETTERS)}
 _ULID = "[0-7][0-9A-HJKMNP-TV-Z]{25}"
-_JOB_ID = re.compile(rf"job-({_ULID})(?:-([0-9]{{5,9}}))?")
+JOB_ID_PATTERN = rf"job-({_ULID})(?:-([0-9]{{5,9}}))?"
+_JOB_ID = re.compile(JOB_ID_PATTERN)
 _LAST_MS = 253_402_300_799_999
 """The last millisecond of the year 9999, after which a day no longer has eight digits."""
 

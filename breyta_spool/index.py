@@ -96,8 +96,7 @@ class Index:
         try:
             status = status_in(self.tree.job(job_id))
         except Damaged:
-            self.drop(job_id, found_in)  # readers of the job itself say what is wrong with it
-            return None
+            return None  # readers of the job itself say what is wrong with it
         if status is None:
             self._drop_if_old(job_id, found_in)
         elif (belongs := paths.list_of(status, job_type)) != found_in:

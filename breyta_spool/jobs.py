@@ -23,6 +23,7 @@ from breyta_spool.records import (
 RECORD_LIMIT = 4 << 20
 """The most bytes of a record other than a payload or a result."""
 RESULT_LIMIT = 64 << 20
+PAYLOAD_CEILING = 1 << 30
 _ENDS = 1 << 16
 _ATTEMPT = re.compile(r"attempt-([1-9][0-9]{0,5})")
 
@@ -38,7 +39,8 @@ def load_request(job_dir: str, payload_limit: int) -> tuple[JobRecord, bytes]:
         raise Damaged(f"{path} speaks of another job, {record.job_id}", path=path)
     path = f"{job_dir}/{paths.PAYLOAD}"
     try:
-        payload = files.read(path, payload_limit)
+        # The limit is for submitters: what was accepted under a larger one is still read.
+        payload = files.read(path, max(payload_limit, min(record.payload_bytes, PAYLOAD_CEILING)))
     except FileNotFoundError:
         raise Damaged(f"{path} is missing", path=path) from None
     if len(payload) != record.payload_bytes or hashlib.sha256(payload).hexdigest() != record.payload_sha256:
@@ -62,6 +64,29 @@ def load_result(job_dir: str, attempt: int) -> ResultRecord | None:
         return read_record(ResultRecord, files.read(path, RESULT_LIMIT), path)
     except FileNotFoundError:
         return None
+
+
+def accepted_result(job_dir: str, status: states.Status) -> ResultRecord | None:
+    """The result that a job ended with; None when it ended, or goes on, without one.
+
+    A result file alone means nothing: its writer may have died before the rename that counts, or lost the race for it.
+    Raises Damaged when the job must have a result and what is there cannot be it.
+    """
+    job_id = job_dir.rpartition("/")[2]
+    if not needs_result(status) and status.state != states.CANCELLED:
+        return None
+    try:
+        result = load_result(job_dir, status.attempt)
+    except Damaged:
+        if needs_result(status):
+            raise
+        return None
+    if result and (result.job_id, result.attempt, result.status) == (job_id, status.attempt, status.state):
+        return result
+    if not needs_result(status):
+        return None
+    what = "is of another job, attempt or status" if result else "is missing"
+    raise Damaged(f"{job_dir}: the result of attempt {status.attempt} {what}", path=job_dir)
 
 
 def needs_result(status: states.Status) -> bool:
@@ -94,18 +119,16 @@ def load_job(job_dir: str, status: states.Status, listed: list[str], payload_lim
     Raises FileNotFoundError, Damaged.
     """
     request, payload = load_request(job_dir, payload_limit)
+    result = accepted_result(job_dir, status)
     numbers = sorted(int(match[1]) for name in listed if (match := _ATTEMPT.fullmatch(name)))
-    attempts = [_attempt(job_dir, number, status) for number in numbers if number <= status.attempt]
+    attempts = [_attempt(job_dir, number, status, result) for number in numbers if number <= status.attempt]
     last = attempts[-1] if attempts and attempts[-1].attempt == status.attempt else None
     progress, started = load_progress(job_dir, status.attempt) if last else (None, None)
-    result = load_result(job_dir, status.attempt) if status.is_terminal and last else None
-    if result is None and needs_result(status):
-        raise Damaged(f"{job_dir}: the result of attempt {status.attempt} is missing", path=job_dir)
     touched = durations.rfc3339(_time_of(files.modified, job_dir, status) * 1000) if status.attempt else None
     completed = _completed_at(job_dir, status, result)
     error = result.error if result else _error(job_dir, status, attempts)
     return Job(
-        **request.model_dump(exclude={"payload_bytes", "payload_sha256", "submitted_by"}),
+        **request.model_dump(exclude={"payload_bytes", "payload_sha256"}),
         status=states.reported(status.state, progress.status if progress else _in_process(last)),
         payload=jsonio.parse(payload, f"{job_dir}/{paths.PAYLOAD}"),
         batch_id=ids.batch_of(request.job_id),
@@ -128,7 +151,7 @@ def load_job(job_dir: str, status: states.Status, listed: list[str], payload_lim
     )
 
 
-def _attempt(job_dir: str, number: int, status: states.Status) -> Attempt:
+def _attempt(job_dir: str, number: int, status: states.Status, result: ResultRecord | None) -> Attempt:
     claim = load_claim(job_dir, number)
     progress, started = load_progress(job_dir, number)
     common: dict[str, Any] = {
@@ -142,7 +165,6 @@ def _attempt(job_dir: str, number: int, status: states.Status) -> Attempt:
     if status.state == states.LEASED:
         reported = progress.status if progress else (states.STARTED if common["started_at"] else states.LEASED)
         return Attempt(**common, status=reported)
-    result = load_result(job_dir, number)
     return Attempt(
         **common,
         status=status.state,

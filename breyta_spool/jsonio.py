@@ -19,7 +19,6 @@ def _refuse_constant(word: str) -> Any:
 _decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(", ", ": ")).encode
 _encode_compact = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
-_encode_ascii = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode
 
 
 def parse(text: str | bytes, what: str) -> Any:
@@ -67,12 +66,11 @@ def check_depth(value: Any, what: str) -> None:
 
 
 def compact(value: Any, what: str = "the value") -> bytes:
-    """One value on one line. Raises InvalidInput for what JSON cannot say (NaN, bytes, a cycle)."""
+    """One value on one line. Raises InvalidInput for what JSON cannot say (NaN, bytes, a cycle, half a character)."""
     try:
-        try:
-            return _encode_compact(value).encode()
-        except UnicodeEncodeError:  # a lone surrogate, which only an escape can carry
-            return _encode_ascii(value).encode()
+        return _encode_compact(value).encode()
+    except UnicodeEncodeError:
+        raise _half_a_character(what) from None
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInput(f"{what} cannot be written as JSON: {error}") from None
 
@@ -84,7 +82,12 @@ def record(fields: dict[str, Any], what: str = "the record") -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:
-        return _encode_ascii(fields).encode() + b"\n"
+        raise _half_a_character(what) from None
+
+
+def _half_a_character(what: str) -> InvalidInput:
+    # RFC 7493 (I-JSON), 2.1: other readers refuse such text or replace it silently.
+    return InvalidInput(f"{what} holds half of a surrogate pair, which is not a character and cannot be stored")
 
 
 def _key(name: str) -> str:

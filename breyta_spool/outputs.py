@@ -109,7 +109,7 @@ class AttemptDir:
         ttl_seconds: int | None = None,
     ) -> dict[str, Any]:
         """Store a JSON value under a key of the job; gives its description. Raises LeaseLost, InvalidInput."""
-        name = paths.check_artifact_name(key, "key") if key else _file_name(label)
+        name = paths.check_artifact_name(key, "key") if key else _name_of(label)
         stored = jsonio.compact(value, f"the value of {name!r}")
         expires = None if ttl_seconds is None else durations.rfc3339(time.time() * 1000 + ttl_seconds * 1000)
         fields = {
@@ -147,7 +147,7 @@ class AttemptDir:
         content_type: str = "application/vnd.breyta.table+json",
     ) -> dict[str, Any]:
         """Write rows to a table of the job; gives its description. Raises LeaseLost, InvalidInput, Conflict."""
-        name = paths.check_artifact_name(table, "table") if table else _file_name(label)
+        name = paths.check_artifact_name(table, "table") if table else _name_of(label)
         _one_of("write mode", write_mode, (APPEND, UPSERT))
         _one_of("schema mode", schema_mode, (EVOLVE, STRICT))
         if not isinstance(rows, list):
@@ -178,6 +178,17 @@ class AttemptDir:
             raise InvalidInput(f"an artifact must be an object, not {jsonio.kind_of(artifact)}", field="artifacts")
         self._attached(artifact)
 
+    def sealed(self) -> list[dict[str, Any]]:
+        """The attached artifacts as a result lists them: tables, which have stopped growing, with size and sha256."""
+        artifacts = attached(self.path)
+        tables = self._address("result/table", "")
+        for described in artifacts:
+            uri = described.get("resourceUri")
+            if isinstance(uri, str) and uri.startswith(tables):
+                name = paths.check_artifact_name(uri.removeprefix(tables).replace("%20", " "), "table")
+                described |= Table(f"{self.artifacts}/tables", name).sealed()
+        return artifacts
+
     def _resource_id(self, name: str) -> str:
         return f"{self.job_id}.{self.attempt}.{name}"
 
@@ -185,7 +196,10 @@ class AttemptDir:
         return f"res://v1/ws/{self.workspace}/{kind}/{self._resource_id(name)}".replace(" ", "%20")
 
     def _attached(self, described: dict[str, Any]) -> dict[str, Any]:
-        files.append(f"{self.path}/{paths.ATTACHED}", jsonio.compact(described) + b"\n")
+        data = jsonio.compact(described, "the artifact") + b"\n"
+        if len(data) > LINE_LIMIT:
+            raise InvalidInput(f"an artifact's description has at most {LINE_LIMIT} bytes, this one has {len(data)}")
+        files.append(f"{self.path}/{paths.ATTACHED}", data)
         return described
 
 
@@ -202,25 +216,6 @@ def attached(attempt_path: str) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def sealed(attempt_path: str) -> list[dict[str, Any]]:
-    """The attached artifacts as a result lists them: tables, which have stopped growing, with size and sha256."""
-    artifacts = attached(attempt_path)
-    for described in artifacts:
-        if "tableId" in described:
-            name = str(described["tableId"]).split(".", 2)[2]
-            size, sha256 = _measured(f"{attempt_path}/{paths.ARTIFACTS}/tables/{name}.jsonl")
-            described |= {"sizeBytes": size, "sha256": sha256}
-    return artifacts
-
-
-def _measured(path: str) -> tuple[int, str]:
-    import hashlib
-
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return file.tell(), digest
-
-
 def lease_lost(job_id: str, attempt: int) -> LeaseLost:
     """The error for a lease that is no longer held."""
     return LeaseLost(
@@ -229,6 +224,14 @@ def lease_lost(job_id: str, attempt: int) -> LeaseLost:
         jobId=job_id,
         attempt=attempt,
     )
+
+
+def _name_of(label: str) -> str:
+    """The label itself where it can be a name; else the nearest that can."""
+    try:
+        return paths.check_artifact_name(label, "label")
+    except InvalidInput:
+        return _file_name(label)
 
 
 def _file_name(text: str) -> str:

@@ -24,7 +24,8 @@ WORK = "work"
 CONTEXT = "worker-context.json"
 LOST_AND_FOUND = "lost+found"
 
-_JOB_TYPE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,99}")
+JOB_TYPE_PATTERN = r"[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,99}"
+_JOB_TYPE = re.compile(JOB_TYPE_PATTERN)
 _WORKER_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@+-]{0,127}")
 _ARTIFACT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@+ -]{0,119}")
 

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, NonNegativeInt, PositiveInt, ValidationError
 from pydantic.alias_generators import to_camel
 
-from breyta_spool.errors import Damaged, FormatNotSupported
+from breyta_spool import ids, jsonio, paths
+from breyta_spool.errors import Damaged, FormatNotSupported, InvalidInput
 
 FORMAT_VERSION = 1
 DEFAULT_LEASE_MS = 120_000
@@ -37,7 +38,9 @@ R = TypeVar("R", bound=Record)
 def read_record(model: type[R], data: bytes, path: str) -> R:
     """Read a record from the bytes of its file. Raises Damaged with the first thing that is wrong."""
     try:
-        return model.model_validate_json(data)
+        return model.model_validate(jsonio.parse_object(data, path))
+    except InvalidInput as error:
+        raise Damaged(error.message, path=path) from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
@@ -63,8 +66,8 @@ class SpoolRecord(Record):
 class JobRecord(Record):
     """job.json: the request, written once by the submitter."""
 
-    job_id: str
-    job_type: str
+    job_id: str = Field(pattern=f"^{ids.JOB_ID_PATTERN}$")
+    job_type: str = Field(pattern=f"^{paths.JOB_TYPE_PATTERN}$", description="the name of directories: never trusted unchecked")
     workspace_id: str
     created_at: str
     max_attempts: PositiveInt
@@ -76,11 +79,10 @@ class JobRecord(Record):
     fanout_parent_step_id: str | None = None
     fanout_max_concurrency: PositiveInt | None = None
     retry_of: str | None = None
-    submitted_by: str | None = None
 
 
 class ClaimRecord(Record):
-    """attempt-N/claim.json: who took the lease, written once by the worker right after it won."""
+    """attempt-N/claim.json: who took the lease; written again only when a heartbeat changes the lease's duration."""
 
     job_id: str
     attempt: PositiveInt
@@ -246,7 +248,9 @@ _COMPACT = (
 def check_version(data: dict[str, Any], path: str) -> None:
     """Refuse a spool.json of a newer format before anything else in it is read. Raises FormatNotSupported."""
     version = data.get("formatVersion")
-    if isinstance(version, int) and version > FORMAT_VERSION:
+    if type(version) is not int or version < 1:
+        raise Damaged(f"{path}: formatVersion must be a whole number from 1, not {version!r}", path=path)
+    if version > FORMAT_VERSION:
         raise FormatNotSupported(
             f"{path} has format version {version}; this program knows up to {FORMAT_VERSION}",
             hint="upgrade breyta-spool on this host; nothing was changed",

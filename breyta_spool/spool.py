@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
@@ -23,7 +24,7 @@ from typing import Any
 
 from breyta_spool import durations, files, ids, jobs, jsonio, outputs, paths, states, submitting, waiting
 from breyta_spool.barrier import Barrier
-from breyta_spool.claims import Claims, Held, no_such_job
+from breyta_spool.claims import Claims, no_such_job
 from breyta_spool.errors import (
     AwaitBound,
     Conflict,
@@ -99,8 +100,9 @@ class Spool:
         with doing("make the spool"):
             files.make_dirs(root)
             found = files.names(root)
+            allowed = (*paths.TOP, paths.LOST_AND_FOUND)  # the latter is there at the root of a volume
             # What an init that was killed leaves does not stand in the way of the next.
-            if foreign := [n for n in found if n not in paths.TOP and not n.startswith(f".{paths.SPOOL_FILE}.")]:
+            if foreign := [n for n in found if n not in allowed and not n.startswith(f".{paths.SPOOL_FILE}.")]:
                 what = "is a spool already" if paths.SPOOL_FILE in foreign else f"is not empty: it has {min(foreign)!r}"
                 raise Conflict(f"{root} {what}", hint="choose a directory that is empty or not there", path=root)
             _share(root, group)
@@ -210,8 +212,8 @@ class Spool:
         job_dir = self.tree.job(job_id)
         request, _ = jobs.load_request(job_dir, self.settings.payload_limit_bytes)
         try:
-            if jobs.load_result(job_dir, status.attempt) is not None:
-                return False
+            jobs.accepted_result(job_dir, status)
+            return False
         except Damaged:
             pass
         self.claims.redo(job_id, request.job_type, status, request.max_attempts)
@@ -264,8 +266,14 @@ class Spool:
         """The workers that are or were running and did not stop cleanly, by id."""
         with doing("list the workers"):
             names = self.index.names(self.tree.top("workers"))
-            now = self.index.now() if names else 0.0
+            now = self._now_for_show() if names else 0.0
             return [worker for name in sorted(names) if (worker := self._worker(name, now))]
+
+    def _now_for_show(self) -> float:
+        try:
+            return self.index.now()
+        except OSError:
+            return time.time()  # somebody who may only read
 
     def _worker(self, name: str, now: float) -> Worker | None:
         path = f"{self.tree.top('workers')}/{name}"
@@ -313,8 +321,8 @@ class Spool:
         """The lease that a token belongs to. Raises InvalidInput, NotFound, LeaseLost."""
         ids.check_job_id(job_id)
         with doing(f"find the lease of {job_id}"):
-            request, directory = self.claims.find(job_id, token)
-        return Lease(self.claims, self.get, Held(request, b"", directory, "", self.settings.default_lease_ms))
+            held = self.claims.find(job_id, token)
+        return Lease(self.claims, self.get, held)
 
     # -- cancel, retry ------------------------------------------------------------------------------
 

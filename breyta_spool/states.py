@@ -36,7 +36,7 @@ DONE_WELL = (SUCCEEDED, NO_CHANGES)
 
 PREFIX = "status."
 _NAME = re.compile(
-    r"status\.(queued|leased|succeeded|no_changes|failed|cancelled|timed_out)\.(\d{1,6})(?:\.([0-9a-z]{1,32}))?"
+    r"status\.(queued|leased|succeeded|no_changes|failed|cancelled|timed_out)\.(0|[1-9][0-9]{0,5})(?:\.([0-9a-z]{1,32}))?"
 )
 
 

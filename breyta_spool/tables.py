@@ -60,6 +60,19 @@ class Table:
                 self._append(meta, rows)
             return meta
 
+    def sealed(self) -> dict[str, Any]:
+        """What a result says of the table: how many rows and bytes count, and their sha256; nothing if it is gone."""
+        import hashlib
+
+        try:
+            with files.alone(f"{self.directory}/.lock"):
+                meta = self._recovered()
+            with open(self.rows_file, "rb") as rows:
+                digest = hashlib.file_digest(rows, "sha256").hexdigest()
+                return {"rowCount": meta["rowCount"], "sizeBytes": rows.tell(), "sha256": digest}
+        except FileNotFoundError:
+            return {}
+
     def _recovered(self) -> dict[str, Any]:
         """The description of the table, after what an interrupted writer left has been undone or completed."""
         try:

@@ -14,7 +14,7 @@ from typing import Any
 
 from breyta_spool import durations, files, handler, jsonio, outputs, paths, results, states
 from breyta_spool.claims import Held
-from breyta_spool.errors import LeaseLost, SpoolError, doing
+from breyta_spool.errors import InvalidInput, LeaseLost, SpoolError, doing
 from breyta_spool.handler import Handler, Run
 from breyta_spool.lease import lease_duration
 from breyta_spool.records import Worker as WorkerRecord
@@ -185,7 +185,7 @@ class Worker:
         except LeaseLost as error:
             self._count("lost")
             self.log(f"{held.job_id}: {error}; its result is discarded")
-        except (OSError, SpoolError) as error:
+        except Exception as error:  # whatever it is, the other jobs must not suffer for it
             self._count("lost")
             self.log(f"{held.job_id}: cannot be finished here, its lease will run out: {error}")
         finally:
@@ -208,7 +208,7 @@ class Worker:
             self._give_back(held)
             return
         outcome = handler.stopped_outcome(run, outcome, self.settings.timeout)
-        self._publish(held, outcome)
+        outcome = self._publish(held, outcome)
         self._count("handled")
         if outcome.status == states.FAILED:
             self._count("failed")
@@ -220,21 +220,23 @@ class Worker:
         self._count("given_back")
         self.log(f"{held.job_id} given back, now {after.state}")
 
-    def _publish(self, held: Held, outcome: Outcome) -> None:
-        """Publish a result, again and again while the disk refuses it and the lease is held."""
+    def _publish(self, held: Held, outcome: Outcome) -> Outcome:
+        """Publish a result, again while the disk refuses it and the lease is held; gives what was accepted."""
         info = handler.worker_info(held, self.handle.name, self._host)
         pause = 0.5
         while True:
             try:
-                return self.spool.claims.finish(held.dir, self._type, outcome, info)
+                self.spool.claims.finish(held.dir, self._type, outcome, info)
+                return outcome
             except OSError as error:
                 if self._abort.is_set():
                     raise
                 self.log(f"{held.job_id}: cannot write its result, trying again in {pause:g}s: {error}")
-            except SpoolError as error:
-                if isinstance(error, LeaseLost):
-                    raise
+            except InvalidInput as error:
+                if outcome.error and outcome.error["code"] == results.INVALID_RESULT:
+                    raise  # even that it cannot be stored cannot be stored
                 outcome = results.failed(error.message, results.INVALID_RESULT)
+                continue
             self._abort.wait(pause)
             pause = min(pause * 2, LOST_PATIENCE)
 
@@ -258,6 +260,7 @@ class Keeper(threading.Thread):
         self._reap_every = max(0.25, min(30.0, lease / 4))
         self._next_reap = 0.0
         self._next_sweep = 0.0
+        self._recorded = False
         self._next_beat = 0.0
 
     def add(self, run: Run, *, wake: bool) -> None:
@@ -356,20 +359,27 @@ class Keeper(threading.Thread):
     def _beat(self) -> None:
         worker = self._worker
         path = worker.spool.tree.worker(worker.worker_id)
+        if not self._recorded:
+            self._record(path)
         try:
             files.touch(path)
         except FileNotFoundError:
-            record = WorkerRecord(
-                worker_id=worker.worker_id,
-                job_type=worker.settings.job_type,
-                host=worker._host,
-                pid=os.getpid(),
-                labels=dict(worker.settings.labels),
-                handler=worker.handle.name,
-                concurrency=worker.settings.concurrency,
-                started_at=outputs.now(),
-                beat_ms=int(BEAT_SECONDS * 1000),
-            )
-            fields = record.model_dump(by_alias=True, mode="json", exclude={"last_seen_at", "alive"})
-            files.make_dirs(worker.spool.tree.top("workers"))
-            files.replace(path, jsonio.record(fields))
+            self._record(path)
+
+    def _record(self, path: str) -> None:
+        worker = self._worker
+        record = WorkerRecord(
+            worker_id=worker.worker_id,
+            job_type=worker.settings.job_type,
+            host=worker._host,
+            pid=os.getpid(),
+            labels=dict(worker.settings.labels),
+            handler=worker.handle.name,
+            concurrency=worker.settings.concurrency,
+            started_at=outputs.now(),
+            beat_ms=int(BEAT_SECONDS * 1000),
+        )
+        fields = record.model_dump(by_alias=True, mode="json", exclude={"last_seen_at", "alive"})
+        files.make_dirs(worker.spool.tree.top("workers"))
+        files.replace(path, jsonio.record(fields))
+        self._recorded = True

@@ -39,7 +39,7 @@ def test_create_show_claim_progress_complete_await(cli: Cli) -> None:
     assert done["status"] == "no_changes"
     assert done["outputs"] == {"k": [1]}
     assert done["artifacts"] == [{"label": "only one"}]
-    assert done["result"]["workerInfo"] == {"tool": "x"}
+    assert done["result"]["workerInfo"] == {"workerId": "desk", "tool": "x"}
     awaited = cli("jobs", "await", job_id)
     assert awaited.job == done
     assert awaited.stderr == ""
