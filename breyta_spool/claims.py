@@ -18,7 +18,7 @@ from breyta_spool.barrier import Barrier
 from breyta_spool.errors import Damaged, InvalidInput, NotFound, SpoolError
 from breyta_spool.index import Index, Queue, status_in
 from breyta_spool.outputs import AttemptDir
-from breyta_spool.records import JobRecord, ResultRecord, SpoolRecord, read_record
+from breyta_spool.records import JobRecord, ResultRecord, SpoolRecord, read_fields
 from breyta_spool.results import Outcome
 from breyta_spool.states import Status
 
@@ -231,7 +231,8 @@ class Claims:
         """
         ended = Status(outcome.status, directory.attempt)
         result = f"{directory.path}/{paths.RESULT}"
-        data = self._result(directory, outcome, worker_info)
+        attached = directory.sealed()
+        data = self._result(directory, outcome, attached, worker_info)
         try:
             files.write_new(result, data)
         except FileExistsError:  # an earlier try of ours went at least this far
@@ -241,15 +242,18 @@ class Claims:
         if not files.swap(directory.job_dir, directory.status_name, ended.name):
             raise outputs.lease_lost(directory.job_id, directory.attempt)
         with suppress(OSError):  # the result counts from the rename on; whoever finds these wrong mends them
-            self.link_outcome(directory.job_dir, directory.attempt)
+            self.link_outcome(directory.job_dir, directory.attempt, bool(attached))
             self.index.move(directory.job_id, paths.leased(job_type), paths.finished(ended.state, job_type))
         self.commit(lambda: self.written_by(directory.job_id, directory.attempt))
 
     @staticmethod
-    def _result(directory: AttemptDir, outcome: Outcome, worker_info: dict[str, Any]) -> bytes:
-        artifacts = directory.sealed()
-        known = [described.get("resourceUri") for described in artifacts]
-        artifacts += [a for a in outcome.artifacts if not (isinstance(a, dict) and a.get("resourceUri", a) in known)]
+    def _result(
+        directory: AttemptDir, outcome: Outcome, attached: list[dict[str, Any]], worker_info: dict[str, Any]
+    ) -> bytes:
+        known = [described.get("resourceUri") for described in attached]
+        artifacts = attached + [
+            a for a in outcome.artifacts if not (isinstance(a, dict) and a.get("resourceUri", a) in known)
+        ]
         fields = {
             "jobId": directory.job_id,
             "attempt": directory.attempt,
@@ -264,20 +268,23 @@ class Claims:
         }
         data = jsonio.record(fields, "the result")
         try:
+            # What its readers would refuse must not be accepted.
             if len(data) > jobs.RESULT_LIMIT:
                 raise Damaged(f"the result has {len(data)} bytes; at most {jobs.RESULT_LIMIT} are allowed")
-            read_record(ResultRecord, data, "the result")  # what its readers would refuse must not be accepted
+            if data.count(b"[") + data.count(b"{") > jsonio.MAX_DEPTH:
+                jsonio.check_depth(fields, "the result")
+            read_fields(ResultRecord, fields, "the result")
         except Damaged as error:
             raise InvalidInput(error.message, hint="attach large results as files or tables") from None
         return data
 
     @staticmethod
-    def link_outcome(job_dir: str, number: int) -> None:
+    def link_outcome(job_dir: str, number: int, with_artifacts: bool) -> None:
         """Point result.json and artifacts of a job at those of the attempt that counted. Raises OSError."""
         attempt = paths.attempt_name(number)
         with suppress(FileExistsError):
             files.symlink(f"{attempt}/{paths.RESULT}", f"{job_dir}/{paths.RESULT}")
-        if os.path.isdir(f"{job_dir}/{attempt}/{paths.ARTIFACTS}"):
+        if with_artifacts and os.path.isdir(f"{job_dir}/{attempt}/{paths.ARTIFACTS}"):
             with suppress(FileExistsError):
                 files.symlink(f"{attempt}/{paths.ARTIFACTS}", f"{job_dir}/{paths.ARTIFACTS}")
 
@@ -352,10 +359,7 @@ class Claims:
             return None
 
     def _lease_ms(self, job_dir: str, attempt: int) -> int:
-        try:
-            claim = jobs.load_claim(job_dir, attempt)
-        except Damaged:
-            claim = None  # torn by a power cut: nobody is left who holds it
+        claim = jobs.load_claim(job_dir, attempt)
         return claim.lease_ms if claim else self.settings.default_lease_ms
 
     def sweep(self) -> None:

@@ -7,8 +7,6 @@ same three and leaves with the error's exit code (docs/cli.md lists them).
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 
@@ -120,10 +118,16 @@ def storage_error(error: OSError, doing: str) -> StorageError:
     return StorageError(f"cannot {doing}: {what}{where}", hint=hint, path=path, errno=name)
 
 
-@contextmanager
-def doing(what: str) -> Iterator[None]:
+class doing:  # noqa: N801 - it reads as a statement: with doing("submit the job")
     """Turn errors of the operating system into StorageError, said in the caller's words."""
-    try:
-        yield
-    except OSError as error:
-        raise storage_error(error, what) from error
+
+    __slots__ = ("_what",)
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            raise storage_error(error, self._what) from error

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from typing import Any, Protocol
 
 from breyta_spool import files, ids, jsonio, paths, results, states
@@ -33,10 +34,20 @@ class Run:
         self.began = self.renewed = time.monotonic()
         self.deadline = None if timeout is None else self.began + timeout
         self.reason: str | None = None
-        self.stopping = threading.Event()
+        self._stopping: threading.Event | None = None
         self._guard = threading.Lock()
         self._kill: Callable[[int], None] | None = None
         self._stopped_at: float | None = None
+
+    @property
+    def stopping(self) -> threading.Event:
+        """Set when the handler should return; made when first asked for."""
+        with self._guard:
+            if self._stopping is None:
+                self._stopping = threading.Event()
+                if self.reason is not None:
+                    self._stopping.set()
+            return self._stopping
 
     def stop(self, reason: str, *, now: bool = False) -> None:
         """Ask the handler to end (SIGTERM to its group), or end it ``now`` (SIGKILL). The first reason counts."""
@@ -44,7 +55,8 @@ class Run:
             if self.reason is None:
                 self.reason = reason
                 self._stopped_at = time.monotonic()
-            self.stopping.set()
+            if self._stopping is not None:
+                self._stopping.set()
             if self._kill is not None:
                 self._kill(signal.SIGKILL if now else signal.SIGTERM)
 
@@ -220,10 +232,15 @@ class ActiveJob:
         self.job_type = run.held.request.job_type
         self.attempt = run.held.dir.attempt
         self.metadata = run.held.request.metadata
-        self.payload: Any = jsonio.parse(run.held.payload, paths.PAYLOAD)
         self.attach_file = run.held.dir.attach_file
         self.attach_kv = run.held.dir.attach_kv
         self.attach_table = run.held.dir.attach_table
+        self.has_dir = False
+
+    @cached_property
+    def payload(self) -> Any:
+        """The job's input, as it was submitted."""
+        return jsonio.parse(self._held.payload, paths.PAYLOAD)
 
     @property
     def stopping(self) -> threading.Event:
@@ -233,8 +250,9 @@ class ActiveJob:
     @property
     def dir(self) -> str:
         """A directory for scratch, made when first asked for; the same files in it as a handler program sees."""
-        if not os.path.isdir(self._held.dir.work):
+        if not self.has_dir:
             write_job_dir(self._held, self._root)
+            self.has_dir = True
         return self._held.dir.work
 
     def progress(
@@ -292,7 +310,7 @@ class PythonHandler:
                 {"exception": type(error).__name__},
             )
         finally:
-            if not self._keep_dirs and os.path.isdir(run.held.dir.work):
+            if job.has_dir and not self._keep_dirs:
                 with suppress(OSError):
                     files.remove_tree(run.held.dir.work, f"{self._root}/tmp/work-{ids.new_ulid()}")
 

@@ -20,6 +20,8 @@ from breyta_spool.errors import Damaged
 
 WINDOW = 4096
 """How many names of a bucket are held in memory at once."""
+COMPANY = 32
+"""For how many claims after a lost race a worker takes turns with others at reading the queue."""
 DANGLING_SECONDS = 3600
 """How old a link to a job that is not there must be before it is dropped: its submitter may just be slow."""
 
@@ -185,22 +187,26 @@ class Queue:
         self._list = paths.queued(job_type)
         self._only = batch_id
         self._window: deque[str] = deque()
+        self._company = 0
 
     def take(self, attempt: Callable[[str], bool], turn: Callable[[], None] = lambda: None) -> bool:
         """Offer the ids one by one until ``attempt`` accepts one; whether it did.
 
-        ``turn`` is called before the queue is read, for those who want to be alone while they do.
+        ``turn`` is called before the queue is read while others take from it too, as lost races tell.
         """
         if self._offer(attempt):
             return True
-        turn()
+        if self._company:
+            turn()
         return any(self._offer(attempt) for _ in self._windows())
 
     def _offer(self, attempt: Callable[[str], bool]) -> bool:
         window = self._window
         while window:
             if attempt(window.popleft()):
+                self._company = max(0, self._company - 1)
                 return True
+            self._company = COMPANY
             if len(window) > 1:
                 window.rotate(-random.randrange(len(window)))  # noqa: S311 - this spreads load, it guards nothing
         return False

@@ -49,11 +49,15 @@ def load_request(job_dir: str, payload_limit: int) -> tuple[JobRecord, bytes]:
 
 
 def load_claim(job_dir: str, attempt: int) -> ClaimRecord | None:
-    """Who took the lease of an attempt; None when that was not written (yet). Raises Damaged."""
+    """Who took the lease of an attempt; None when that was not written, not yet, or not to its end.
+
+    Its writer makes it after the rename that counts, in place: a reader may meet it empty, and a crash may leave it so.
+    Nothing but the lease's duration rests on it.
+    """
     path = f"{job_dir}/{paths.attempt_name(attempt)}/{paths.CLAIM}"
     try:
         return read_record(ClaimRecord, files.read(path, RECORD_LIMIT), path)
-    except FileNotFoundError:
+    except (FileNotFoundError, Damaged):
         return None
 
 
@@ -121,9 +125,9 @@ def load_job(job_dir: str, status: states.Status, listed: list[str], payload_lim
     request, payload = load_request(job_dir, payload_limit)
     result = accepted_result(job_dir, status)
     numbers = sorted(int(match[1]) for name in listed if (match := _ATTEMPT.fullmatch(name)))
-    attempts = [_attempt(job_dir, number, status, result) for number in numbers if number <= status.attempt]
-    last = attempts[-1] if attempts and attempts[-1].attempt == status.attempt else None
-    progress, started = load_progress(job_dir, status.attempt) if last else (None, None)
+    read = [_attempt(job_dir, number, status, result) for number in numbers if number <= status.attempt]
+    attempts = [attempt for attempt, _ in read]
+    last, progress = read[-1] if read and attempts[-1].attempt == status.attempt else (None, None)
     touched = durations.rfc3339(_time_of(files.modified, job_dir, status) * 1000) if status.attempt else None
     completed = _completed_at(job_dir, status, result)
     error = result.error if result else _error(job_dir, status, attempts)
@@ -133,7 +137,7 @@ def load_job(job_dir: str, status: states.Status, listed: list[str], payload_lim
         payload=jsonio.parse(payload, f"{job_dir}/{paths.PAYLOAD}"),
         batch_id=ids.batch_of(request.job_id),
         attempt=status.attempt,
-        started_at=started or (last.started_at if last else None),
+        started_at=last.started_at if last else None,
         updated_at=max(request.created_at, touched or "", completed or "", progress.updated_at if progress else ""),
         completed_at=completed,
         last_heartbeat_at=touched,
@@ -151,7 +155,9 @@ def load_job(job_dir: str, status: states.Status, listed: list[str], payload_lim
     )
 
 
-def _attempt(job_dir: str, number: int, status: states.Status, result: ResultRecord | None) -> Attempt:
+def _attempt(
+    job_dir: str, number: int, status: states.Status, result: ResultRecord | None
+) -> tuple[Attempt, Progress | None]:
     claim = load_claim(job_dir, number)
     progress, started = load_progress(job_dir, number)
     common: dict[str, Any] = {
@@ -161,16 +167,12 @@ def _attempt(job_dir: str, number: int, status: states.Status, result: ResultRec
     if claim:
         common |= claim.model_dump(include={"worker_id", "worker_labels", "lease_ms", "claimed_at"})
     if number < status.attempt or status.state in (states.QUEUED, states.TIMED_OUT):
-        return Attempt(**common, status="lost")
+        return Attempt(**common, status="lost"), progress
     if status.state == states.LEASED:
         reported = progress.status if progress else (states.STARTED if common["started_at"] else states.LEASED)
-        return Attempt(**common, status=reported)
-    return Attempt(
-        **common,
-        status=status.state,
-        completed_at=result.completed_at if result else None,
-        error=result.error if result else None,
-    )
+        return Attempt(**common, status=reported), progress
+    ended = {"completed_at": result.completed_at, "error": result.error} if result else {}
+    return Attempt(**common, **ended, status=status.state), progress
 
 
 def _in_process(last: Attempt | None) -> str | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from functools import lru_cache
+from json.encoder import encode_basestring as _quote
 from typing import Any
 
 from breyta_spool.errors import InvalidInput
@@ -27,8 +29,10 @@ def parse(text: str | bytes, what: str) -> Any:
     Raises InvalidInput when it is not JSON, not UTF-8, holds NaN or Infinity, or nests deeper than MAX_DEPTH.
     """
     try:
-        value = _decode(text.decode() if isinstance(text, bytes) else text)
-        check_depth(value, what)
+        decoded = text.decode() if isinstance(text, bytes) else text
+        value = _decode(decoded)
+        if decoded.count("[") + decoded.count("{") > MAX_DEPTH:  # fewer brackets cannot nest deeper
+            check_depth(value, what)
     except json.JSONDecodeError as error:
         raise InvalidInput(
             f"{what} is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}"
@@ -77,7 +81,7 @@ def compact(value: Any, what: str = "the value") -> bytes:
 
 def record(fields: dict[str, Any], what: str = "the record") -> bytes:
     """An object with one field a line and each value on that line: good to read, to grep and to diff."""
-    lines = [f"  {_key(name)}: {_line(value, what)}" for name, value in fields.items()]
+    lines = [_key(name) + _line(value, what) for name, value in fields.items()]
     text = "{\n" + ",\n".join(lines) + "\n}\n" if lines else "{}\n"
     try:
         return text.encode()
@@ -90,13 +94,22 @@ def _half_a_character(what: str) -> InvalidInput:
     return InvalidInput(f"{what} holds half of a surrogate pair, which is not a character and cannot be stored")
 
 
+@lru_cache(maxsize=256)
 def _key(name: str) -> str:
-    return f'"{name}"' if name.isidentifier() and name.isascii() else _encode(str(name))
+    return f"  {_quote(name)}: "
 
 
 def _line(value: Any, what: str) -> str:
+    # What records are mostly made of, without the detour through an encoder.
+    kind = type(value)
+    if kind is str:
+        return _quote(value)
     if value is None:
         return "null"
+    if kind is int:
+        return str(value)
+    if not value and kind is dict:
+        return "{}"
     try:
         return _encode(value)
     except (TypeError, ValueError, RecursionError) as error:

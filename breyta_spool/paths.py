@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from breyta_spool import ids, states
 from breyta_spool.errors import InvalidInput
@@ -62,6 +63,7 @@ def attempt_name(attempt: int) -> str:
     return f"attempt-{attempt}"
 
 
+@lru_cache(maxsize=4096)
 def bucket_of(job_id: str) -> str:
     """The bucket of a job's index entries: the minute of a single job, or its batch."""
     return ids.batch_of(job_id) or "-".join(ids.day_and_minute(job_id))
@@ -96,6 +98,7 @@ def list_of(status: states.Status, job_type: str) -> str:
     return leased(job_type) if status.state == states.LEASED else finished(status.state, job_type)
 
 
+@lru_cache(maxsize=4096)
 def job_place(job_id: str) -> str:
     """Where a job's directory is, relative to the spool. The id must have been checked."""
     day, minute = ids.day_and_minute(job_id)

@@ -38,9 +38,15 @@ R = TypeVar("R", bound=Record)
 def read_record(model: type[R], data: bytes, path: str) -> R:
     """Read a record from the bytes of its file. Raises Damaged with the first thing that is wrong."""
     try:
-        return model.model_validate(jsonio.parse_object(data, path))
+        return read_fields(model, jsonio.parse_object(data, path), path)
     except InvalidInput as error:
         raise Damaged(error.message, path=path) from None
+
+
+def read_fields(model: type[R], fields: dict[str, Any], path: str) -> R:
+    """The same for the fields of a record that were read already."""
+    try:
+        return model.model_validate(fields)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
@@ -67,13 +73,15 @@ class JobRecord(Record):
     """job.json: the request, written once by the submitter."""
 
     job_id: str = Field(pattern=f"^{ids.JOB_ID_PATTERN}$")
-    job_type: str = Field(pattern=f"^{paths.JOB_TYPE_PATTERN}$", description="the name of directories: never trusted unchecked")
+    job_type: str = Field(
+        pattern=f"^{paths.JOB_TYPE_PATTERN}$", description="the name of directories: never trusted unchecked"
+    )
     workspace_id: str
     created_at: str
     max_attempts: PositiveInt
     payload_bytes: NonNegativeInt
     payload_sha256: str
-    metadata: JsonObject = {}
+    metadata: JsonObject = Field(default_factory=dict)
     root_workflow_id: str | None = None
     parent_step_id: str | None = None
     fanout_parent_step_id: str | None = None
@@ -87,7 +95,7 @@ class ClaimRecord(Record):
     job_id: str
     attempt: PositiveInt
     worker_id: str
-    worker_labels: JsonObject = {}
+    worker_labels: JsonObject = Field(default_factory=dict)
     lease_ms: PositiveInt
     claimed_at: str
     started_at: str | None = Field(default=None, description="set when the handler runs inside the worker")
@@ -100,8 +108,8 @@ class Progress(Record):
 
     status: str
     message: str = ""
-    details: JsonObject = {}
-    metrics: JsonObject = {}
+    details: JsonObject = Field(default_factory=dict)
+    metrics: JsonObject = Field(default_factory=dict)
     updated_at: str
 
 
@@ -118,7 +126,7 @@ class JobError(Record):
 
     message: str
     code: str
-    details: JsonObject = {}
+    details: JsonObject = Field(default_factory=dict)
 
 
 class Artifact(BaseModel):
@@ -140,11 +148,11 @@ class ResultRecord(Record):
     attempt: PositiveInt
     status: str
     summary: str = ""
-    outputs: JsonObject = {}
-    metrics: JsonObject = {}
-    artifacts: list[JsonValue] = []
+    outputs: JsonObject = Field(default_factory=dict)
+    metrics: JsonObject = Field(default_factory=dict)
+    artifacts: list[JsonValue] = Field(default_factory=list)
     error: JobError | None = None
-    worker_info: JsonObject = {}
+    worker_info: JsonObject = Field(default_factory=dict)
     completed_at: str
 
 
@@ -155,7 +163,7 @@ class Worker(Record):
     job_type: str
     host: str
     pid: NonNegativeInt
-    labels: JsonObject = {}
+    labels: JsonObject = Field(default_factory=dict)
     handler: str = ""
     concurrency: PositiveInt = 1
     started_at: str
@@ -170,7 +178,7 @@ class Attempt(Record):
     attempt: PositiveInt
     status: str = Field(description="leased, started, running, a terminal status, or lost: the lease ran out")
     worker_id: str | None = None
-    worker_labels: JsonObject = {}
+    worker_labels: JsonObject = Field(default_factory=dict)
     lease_ms: PositiveInt | None = None
     claimed_at: str | None = None
     started_at: str | None = None
@@ -186,7 +194,7 @@ class Job(Record):
     workspace_id: str
     status: str
     payload: JsonValue = None
-    metadata: JsonObject = {}
+    metadata: JsonObject = Field(default_factory=dict)
     batch_id: str | None = None
     attempt: NonNegativeInt = 0
     max_attempts: PositiveInt
@@ -196,15 +204,15 @@ class Job(Record):
     completed_at: str | None = None
     last_heartbeat_at: str | None = None
     worker_id: str | None = None
-    worker_labels: JsonObject = {}
+    worker_labels: JsonObject = Field(default_factory=dict)
     progress: Progress | None = None
     result_summary: str | None = None
-    outputs: JsonObject = {}
-    metrics: JsonObject = {}
-    artifacts: list[JsonValue] = []
+    outputs: JsonObject = Field(default_factory=dict)
+    metrics: JsonObject = Field(default_factory=dict)
+    artifacts: list[JsonValue] = Field(default_factory=list)
     error: JobError | None = None
     result: JsonObject | None = None
-    attempts: list[Attempt] = []
+    attempts: list[Attempt] = Field(default_factory=list)
     root_workflow_id: str | None = None
     parent_step_id: str | None = None
     fanout_parent_step_id: str | None = None

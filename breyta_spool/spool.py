@@ -17,7 +17,7 @@ from __future__ import annotations
 import getpass
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
 from typing import Any
@@ -46,6 +46,8 @@ from breyta_spool.records import (
 )
 from breyta_spool.states import Status
 
+MEND_SECONDS = 1.0
+"""How often an await looks whether the lease of its job ran out, at most."""
 _NO_PAYLOAD: dict[str, Any] = {}
 
 Jobs = list[Job]
@@ -203,7 +205,7 @@ class Spool:
     def _mend_links(self, job_dir: str, status: Status) -> None:
         """Make the links of an ended job that its worker died before making, as far as the caller may."""
         with suppress(OSError):
-            self.claims.link_outcome(job_dir, status.attempt)
+            self.claims.link_outcome(job_dir, status.attempt, True)
 
     def _redo_if_torn(self, job_id: str, status: Status) -> bool:
         """Put a job back whose result cannot be read but whose request can; whether that was so."""
@@ -370,27 +372,26 @@ class Spool:
         timeout: Any = None,
         max_attempts: int | None = None,
         backoff: Mapping[str, Any] | None = None,
-        seen: Callable[[Job], None] = lambda job: None,
     ) -> Job:
         """Wait until a job has ended; gives it. ``interval`` and ``timeout`` are durations (10s, and 30m unbounded).
 
-        ``seen`` is shown every state on the way. Raises InvalidInput, NotFound, StorageError, and AwaitBound when the
-        bound is reached first: it carries the last state, and the job goes on.
+        Raises InvalidInput, NotFound, Damaged, StorageError, and AwaitBound when the bound is reached first: it carries
+        the last state, and the job goes on.
         """
         limits = waiting.bound(interval, timeout, max_attempts, backoff)
         ids.check_job_id(job_id)
+        mended = 0.0
 
-        def wake() -> waiting.Wake:
-            wake = waiting.Wake()
-            wake.watch(self.tree.job(job_id))
-            return wake
+        def probe() -> Job | None:
+            nonlocal mended
+            due = time.monotonic() >= mended + MEND_SECONDS
+            mended = time.monotonic() if due else mended
+            return self._ended(job_id, mend=due)
 
-        def probe() -> Job:
+        with doing(f"await {job_id}"):
+            ended, done = waiting.poll(probe, lambda job: job is not None, limits, lambda: self._wake_for(job_id))
+        if ended is None or not done:
             job = self.get(job_id)
-            return self._after_expiry(job) if job.status in states.PROGRESS else job
-
-        job, done = waiting.poll(probe, lambda job: job.is_terminal, limits, wake, seen)
-        if not done:
             raise AwaitBound(
                 f"{job_id} is still {job.status} after {limits.spoken}",
                 job=job,
@@ -400,17 +401,31 @@ class Spool:
             )
         with doing(f"make the result of {job_id} durable"):
             # DURABLE: its worker may not have come to its own barrier yet.
-            self.claims.commit(lambda: self.claims.written_by(job_id, job.attempt))
-        return job
+            self.claims.commit(lambda: self.claims.written_by(job_id, ended.attempt))
+        return ended
 
-    def _after_expiry(self, job: Job) -> Job:
-        """The job after its lease was taken back, if that ran out: maybe no worker is left to do it."""
-        try:
-            status = status_in(self.tree.job(job.job_id))
-            after = status and self.claims.expire_one(job.job_id, job.job_type, status, self.index.now())
-        except (OSError, SpoolError):
-            return job  # somebody who may only read
-        return self.get(job.job_id) if after else job
+    def _wake_for(self, job_id: str) -> waiting.Wake:
+        wake = waiting.Wake()
+        wake.watch(self.tree.job(job_id))
+        return wake
+
+    def _ended(self, job_id: str, *, mend: bool) -> Job | None:
+        """The job if it has ended, else None: one listing, as long as it goes on and nothing is to ``mend``."""
+        status = status_in(self.tree.job(job_id))
+        if status is None:
+            raise no_such_job(job_id, self.tree)
+        if mend and status.state == states.LEASED:
+            self._expire(job_id, status)
+        if not status.is_terminal:
+            return None
+        job = self.get(job_id)
+        return job if job.is_terminal else None  # its result may be torn, and is done again
+
+    def _expire(self, job_id: str, status: Status) -> None:
+        """Take a lease back that ran out: maybe no worker is left to do it. As far as the caller may write."""
+        with suppress(OSError, SpoolError):
+            request, _ = jobs.load_request(self.tree.job(job_id), self.settings.payload_limit_bytes)
+            self.claims.expire_one(job_id, request.job_type, status, self.index.now())
 
 
 def check_workspace(spool: Spool, workspace: str | None) -> None:

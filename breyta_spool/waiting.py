@@ -6,9 +6,13 @@ answer here rests on one.
 
 from __future__ import annotations
 
-import threading
+import math
+import os
+import select
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -105,112 +109,127 @@ def _backoff(given: Mapping[str, Any]) -> tuple[str, float, int | None]:
 
 
 class Wake:
-    """Something that can be waited for and set: by the program itself, or by changes in the watched directories."""
+    """Something to wait for: the program itself can set it, and so can changes in the watched directories.
+
+    Thread-safe. The wait reads the kernel's events itself, so nothing stands between an event and who waits for it.
+    """
 
     def __init__(self) -> None:
-        self._event = threading.Event()
-        self._removers: list[Callable[[], None]] = []
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._events = -1
+        self._watches: list[int] = []
 
     def watch(self, directory: str, *, touched: bool = False) -> bool:
-        """Be set when a name arrives in a directory or, if ``touched``, when it is touched itself.
+        """Be set when something is renamed in a directory or, if ``touched``, when it is touched itself.
 
         Whether the kernel can tell; if not, only polling is left. Look once more after this: what happened before
         it is not told.
         """
         try:
-            remove = _watch(directory, touched, self.set)
+            self._add(os.fsencode(directory), touched)
         except (OSError, ImportError):
             return False
-        self._removers.append(remove)
         return True
+
+    def _add(self, directory: bytes, touched: bool) -> None:
+        # Its observers hold a rename back for half a second, to pair the two events it has; its bindings do not.
+        from watchdog.observers.inotify_c import InotifyConstants, Mask, inotify_add_watch
+
+        if self._events < 0:
+            self._events = _inotify()
+        mask = InotifyConstants.IN_ATTRIB if touched else InotifyConstants.IN_MOVED_TO
+        watch = inotify_add_watch(self._events, directory, Mask(mask | InotifyConstants.IN_ONLYDIR))
+        if watch < 0:
+            raise OSError("the directory cannot be watched")
+        self._watches.append(watch)
 
     def set(self) -> None:
         """Wake whoever waits."""
-        self._event.set()
+        os.eventfd_write(self._bell, 1)
 
     def wait(self, seconds: float) -> bool:
         """Wait until set or until the time is over; whether it was set. The next wait starts afresh."""
-        woken = self._event.wait(max(0.0, seconds))
-        self._event.clear()
-        return woken
+        poller = select.poll()
+        for fd in (self._bell, self._events):
+            if fd >= 0:
+                poller.register(fd, select.POLLIN)
+        ready = poller.poll(max(0, math.ceil(seconds * 1000)))
+        for fd, _ in ready:
+            with suppress(BlockingIOError):  # another thread that waits was faster
+                os.read(fd, 65536)  # what happened does not matter: whoever is woken looks for himself
+        return bool(ready)
 
     def close(self) -> None:
-        """Stop watching."""
-        for remove in self._removers:
-            remove()
-        self._removers.clear()
+        """Stop watching. Nobody may wait any more."""
+        if self._events >= 0:
+            _put_by(self._events, self._watches)
+        if self._bell >= 0:
+            os.close(self._bell)
+        self._bell = self._events = -1
 
 
-def _watch(directory: str, touched: bool, call: Callable[[], None]) -> Callable[[], None]:
-    # The observers of watchdog hold a rename back for half a second to pair its two events; the layer below does not.
-    from watchdog.observers.inotify_c import CallbackId, InotifyConstants, InotifyFD, Mask
-
-    class Callback:
-        def on_event(self, event: object) -> None:
-            call()
-
-        def on_watch_deleted(self, wd: int) -> None:
-            call()
-
-        def on_queue_overflow(self) -> None:
-            call()
-
-    mask = InotifyConstants.IN_ATTRIB if touched else InotifyConstants.IN_MOVED_TO | InotifyConstants.IN_CREATE
-    reader, callback = InotifyFD.get_instance(), Callback()
-    me = CallbackId(id(callback))
-    descriptor = reader.add_callback(directory.encode(), Mask(mask | InotifyConstants.IN_ONLYDIR), callback, me)
-    return lambda: reader.remove_callbacks([(descriptor, me)])
+_spare: deque[int] = deque()
+"""Inotify instances without a watch. The kernel takes 10 ms and more to close one, so they are used again."""
 
 
-def poll(
-    probe: Callable[[], T],
-    done: Callable[[T], bool],
-    limits: Bound,
-    wake: Callable[[], Wake],
-    seen: Callable[[T], None] = lambda state: None,
-) -> tuple[T, bool]:
+def _inotify() -> int:
+    from watchdog.observers.inotify_c import inotify_init
+
+    try:
+        fd = _spare.pop()
+    except IndexError:
+        fd = inotify_init()
+        if fd < 0:
+            raise OSError("no inotify instance is left") from None
+        os.set_blocking(fd, False)
+        os.set_inheritable(fd, False)
+    with suppress(BlockingIOError):
+        while os.read(fd, 65536):
+            pass  # what the last user of it was told
+    return fd
+
+
+def _put_by(fd: int, watches: list[int]) -> None:
+    from watchdog.observers.inotify_c import WatchDescriptor, inotify_rm_watch
+
+    for watch in watches:
+        inotify_rm_watch(fd, WatchDescriptor(watch))
+    if len(_spare) < 4:
+        _spare.append(fd)
+    else:
+        os.close(fd)
+
+
+def _forget_after_fork() -> None:
+    while _spare:
+        os.close(_spare.pop())  # shared with the parent: each would take the other's events
+
+
+os.register_at_fork(after_in_child=_forget_after_fork)
+
+
+def poll(probe: Callable[[], T], done: Callable[[T], bool], limits: Bound, wake: Callable[[], Wake]) -> tuple[T, bool]:
     """Probe until ``done`` or until the bound is reached; the last state, and whether it is done.
 
-    ``wake`` is called once, after the first probe, for something that ends a pause early; such an early look is
-    not counted as a poll. ``seen`` is shown every state.
+    ``wake`` is called once, after the first probe, for something that ends a pause early with one more look. Such a
+    look is not counted as a poll. A ``probe`` should be cheap: there may be several for one change.
     """
-    end = None if limits.timeout_ms is None else time.monotonic() + limits.timeout_ms / 1000
-    polls, waker = 0, None
+    end = math.inf if limits.timeout_ms is None else time.monotonic() + limits.timeout_ms / 1000
+    polls, waker, state = 0, None, probe()
     try:
-        while True:
+        while not done(state):
             polls += 1
-            seen(state := probe())
-            if done(state) or polls == limits.max_attempts:
-                return state, done(state)
+            if polls == limits.max_attempts or time.monotonic() >= end:
+                return state, False
+            until = min(end, time.monotonic() + limits.pause_ms(polls) / 1000)
+            # Right after the watch began comes one look for what happened before it.
+            woken = waker is None
             waker = waker or wake()
-            until = time.monotonic() + limits.pause_ms(polls) / 1000
-            last = end is not None and until >= end
-            early = _early(probe, done, waker, min(until, end) if end is not None else until, seen, polls == 1)
-            if early is not None:
-                return early, True
-            if last:
-                seen(state := probe())
-                return state, done(state)
+            while not done(state) and (woken or time.monotonic() < until):
+                state = probe() if woken else state
+                woken = not done(state) and waker.wait(until - time.monotonic())
+            state = state if done(state) else probe()
+        return state, True
     finally:
         if waker is not None:
             waker.close()
-
-
-def _early(
-    probe: Callable[[], T],
-    done: Callable[[T], bool],
-    waker: Wake,
-    until: float,
-    seen: Callable[[T], None],
-    look: bool,
-) -> T | None:
-    """Pause, looking whenever woken (and, if ``look``, at once); a state that is done, None when time is over."""
-    while True:
-        if look:
-            seen(state := probe())
-            if done(state):
-                return state
-        left = until - time.monotonic()
-        if left <= 0:
-            return None
-        look = waker.wait(left)

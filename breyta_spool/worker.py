@@ -89,6 +89,7 @@ class Worker:
         self._abort = threading.Event()
         self._keeper = Keeper(self)
         self._running = 0
+        self._last_work = ""
         self._ended = threading.Event()
 
     # -- life ---------------------------------------------------------------------------------------
@@ -110,6 +111,8 @@ class Worker:
         finally:
             self._keeper.stop()
             self._wake.close()
+            if os.path.isdir(self._last_work):
+                self.tally.last_job_dir = self._last_work
         return self.tally
 
     def stop(self) -> None:
@@ -192,7 +195,7 @@ class Worker:
             self._keeper.remove(run)
             with self._counting:
                 self.tally.last_job_id = held.job_id
-                self.tally.last_job_dir = held.dir.work if os.path.isdir(held.dir.work) else None
+                self._last_work = held.dir.work
 
     def _outcome(self, run: Run) -> Outcome:
         try:

@@ -524,7 +524,7 @@ def test_a_result_that_was_never_accepted_is_never_shown(spool: Spool, torn: boo
     lease = spool.claim("t", "w")
     assert lease is not None
     claims = spool.claims
-    whole = claims._result(lease.dir, Outcome("succeeded", outputs={"never": "accepted"}), {}).decode()
+    whole = claims._result(lease.dir, Outcome("succeeded", outputs={"never": "accepted"}), [], {}).decode()
     leave_a_result(spool, lease, whole[: len(whole) // 2] if torn else whole)
     age_lease(spool, job)
     assert spool.claim("t", "w") is None
@@ -658,3 +658,17 @@ def test_rows_that_a_killed_helper_did_not_count_are_not_in_the_sealed_table(spo
     assert isinstance(table, dict)
     assert (table["rowCount"], table["sizeBytes"]) == (1, len(content))
     assert table["sha256"] == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize("content", ["", '{\n  "jobId', None])
+def test_a_claim_that_is_still_being_written_does_not_disturb_readers(spool: Spool, content: str | None) -> None:
+    job = spool.submit("t")
+    lease = spool.claim("t", "w", lease="1s")
+    assert lease is not None
+    claim = job_dir(spool, job) / "attempt-1/claim.json"
+    claim.unlink() if content is None else claim.write_text(content)
+    assert (spool.get(job.job_id).status, spool.get(job.job_id).worker_id) == ("leased", None)
+    age_lease(spool, job, 60)
+    assert spool.claim("t", "w") is None, "without a claim the spool's own lease duration counts"
+    age_lease(spool, job, 130)
+    assert spool.claim("t", "w") is not None

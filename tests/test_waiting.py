@@ -91,7 +91,7 @@ def test_a_timeout_shorter_than_the_interval_ends_the_wait_with_one_more_look() 
     _, done = poll(lambda: probes.append(1), lambda _: False, Bound(60_000, 50), never)
     assert not done
     assert 0.05 <= time.monotonic() - began < 30
-    assert len(probes) == 3  # first, after the watch, at the end
+    assert len(probes) == 3  # the first, one after the watch, one at the end
 
 
 def test_the_kernel_tells_of_arrivals_and_touches(tmp_path: Path) -> None:
