@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterable
 
 
@@ -62,6 +63,7 @@ class Barrier:
             if self._fd < 0:
                 self._call = _syncfs() if self._use_syncfs else None
                 self._fd = os.open(self._root, os.O_RDONLY | os.O_CLOEXEC)
+                weakref.finalize(self, os.close, self._fd)
 
     def _join_a_sync(self, syncfs: Callable[[int], None]) -> None:
         # DURABLE: only a sync that starts after our writes covers them, so one already under way does not count.

@@ -106,7 +106,9 @@ class Claims:
             claim = self._write_claim(directory, worker_id, labels, lease_ms, in_process)
             request, payload = jobs.load_request(job_dir, self.settings.payload_limit_bytes)
             if request.job_type != job_type:
-                raise Damaged(f"{job_dir} is a {request.job_type} job in the queue of {job_type}", path=job_dir)
+                self._unclaim(directory, job_type)
+                self.index.move(job_id, paths.queued(job_type), paths.queued(request.job_type))
+                return None
         except (Damaged, FileNotFoundError) as error:
             self._set_aside(job_id, job_type, str(error))
             return None
@@ -124,7 +126,7 @@ class Claims:
             try:
                 # The touch comes first: a reaper must never see a fresh lease with the age of a long wait.
                 files.touch(f"{job_dir}/{queued.name}")
-                if files.swap(job_dir, queued.name, leased.name):
+                if files.swap_to_ours(job_dir, queued.name, leased.name):
                     return leased
             except FileNotFoundError:
                 pass
@@ -172,8 +174,10 @@ class Claims:
 
     def _set_aside(self, job_id: str, job_type: str, reason: str) -> None:
         """Keep a job whose request is damaged where nobody claims it, with a note that says why."""
-        files.make_dirs(self.tree.top(paths.LOST_AND_FOUND))
+        self.index.make_dirs(self.tree.top(paths.LOST_AND_FOUND))
         kept = self.tree.set_aside(job_id)
+        if files.names_if_any(kept):
+            kept = f"{kept}.{ids.new_token()}"  # somebody brought it back, and it was damaged again
         files.replace(f"{kept}.why.txt", f"{outputs.now()} {reason}\n".encode())
         with suppress(FileNotFoundError):
             files.rename(self.tree.job(job_id), kept)
@@ -229,22 +233,43 @@ class Claims:
         Raises LeaseLost when somebody else holds the job by now (the outcome is discarded), InvalidInput when the
         outcome cannot be stored, OSError when the disk refused; then it may be tried again while the lease is held.
         """
-        ended = Status(outcome.status, directory.attempt)
-        result = f"{directory.path}/{paths.RESULT}"
         attached = directory.sealed()
-        data = self._result(directory, outcome, attached, worker_info)
-        try:
-            files.write_new(result, data)
-        except FileExistsError:  # an earlier try of ours went at least this far
-            if ended.name not in files.names(directory.job_dir):
-                directory.check_held()
-                files.replace(result, data)
-        if not files.swap(directory.job_dir, directory.status_name, ended.name):
-            raise outputs.lease_lost(directory.job_id, directory.attempt)
+        if not directory.ended:
+            self._publish(directory, outcome, self._result(directory, outcome, attached, worker_info))
         with suppress(OSError):  # the result counts from the rename on; whoever finds these wrong mends them
             self.link_outcome(directory.job_dir, directory.attempt, bool(attached))
-            self.index.move(directory.job_id, paths.leased(job_type), paths.finished(ended.state, job_type))
+            self.index.move(directory.job_id, paths.leased(job_type), paths.finished(directory.ended, job_type))
         self.commit(lambda: self.written_by(directory.job_id, directory.attempt))
+
+    def _publish(self, directory: AttemptDir, outcome: Outcome, data: bytes) -> None:
+        """Write the result and make it count. Raises LeaseLost, OSError."""
+        result = f"{directory.path}/{paths.RESULT}"
+        try:
+            files.write_new(result, data)
+        except FileExistsError:
+            # RACE: an earlier try left it, or somebody with the same token is about to make it count. A token of our
+            # own keeps what counts from being replaced.
+            token = ids.new_token()
+            mine = Status(states.LEASED, directory.attempt, token).name
+            if not files.swap_to_ours(directory.job_dir, directory.status_name, mine):
+                raise outputs.lease_lost(directory.job_id, directory.attempt) from None
+            directory.take(token)
+            files.replace(result, data)
+        except FileNotFoundError:
+            directory.check_held()  # the whole job may have been taken away
+            raise
+        ended = Status(outcome.status, directory.attempt)
+        done = files.swap(directory.job_dir, directory.status_name, ended.name)
+        if not done and not self._counts(directory, ended, data):
+            raise outputs.lease_lost(directory.job_id, directory.attempt)
+        directory.ended = outcome.status
+
+    @staticmethod
+    def _counts(directory: AttemptDir, ended: Status, data: bytes) -> bool:
+        """Whether the result counts after all: the reply to a rename can be lost. Then it is ours, to the byte."""
+        if ended.name not in files.names_if_any(directory.job_dir):
+            return False
+        return files.read(f"{directory.path}/{paths.RESULT}", jobs.RESULT_LIMIT) == data
 
     @staticmethod
     def _result(
@@ -272,7 +297,7 @@ class Claims:
             if len(data) > jobs.RESULT_LIMIT:
                 raise Damaged(f"the result has {len(data)} bytes; at most {jobs.RESULT_LIMIT} are allowed")
             if data.count(b"[") + data.count(b"{") > jsonio.MAX_DEPTH:
-                jsonio.check_depth(fields, "the result")
+                jsonio.check_depth(fields, "the result", jsonio.MAX_DEPTH + 3)
             read_fields(ResultRecord, fields, "the result")
         except Damaged as error:
             raise InvalidInput(error.message, hint="attach large results as files or tables") from None
@@ -314,6 +339,10 @@ class Claims:
         after = states.after_lost_lease(leased, max_attempts, cancel)
         if not files.swap(job_dir, leased.name, after.name):
             return None
+        if after.state == states.QUEUED and paths.CANCEL in files.names_if_any(job_dir):
+            # RACE: the cancel came between the look for it and the rename, and its caller was told that it was heard.
+            cancelled = Status(states.CANCELLED, after.attempt)
+            after = cancelled if files.swap(job_dir, after.name, cancelled.name) else after
         self.index.move(job_id, paths.leased(job_type), paths.list_of(after, job_type))
         if after.state == states.QUEUED:
             self.index.ring(job_type)
@@ -326,19 +355,25 @@ class Claims:
 
         ``report`` is told of each: the job and the status it has now.
         """
-        expired = 0
+        expired, failures = 0, []
         leased_list = paths.leased(job_type)
         now = self.index.now() if self.index.names(self.tree.top(leased_list)) else 0.0
         for bucket in self.index.buckets(leased_list):
             entries = self.index.names(f"{self.tree.root}/{leased_list}/{bucket}")
             for job_id in filter(ids.is_job_id, entries):
-                status = self.index.settle(job_id, job_type, leased_list)
-                after = self.expire_one(job_id, job_type, status, now) if status else None
+                try:
+                    status = self.index.settle(job_id, job_type, leased_list)
+                    after = self.expire_one(job_id, job_type, status, now) if status else None
+                except OSError as error:
+                    failures.append(error)  # the others must not suffer for one
+                    continue
                 if after is not None:
                     expired += 1
                     report(job_id, after)
             if not entries:
                 self.index.prune(leased_list, bucket)
+        if failures:
+            raise failures[0]
         return expired
 
     def expire_one(self, job_id: str, job_type: str, status: Status, now: float) -> Status | None:
@@ -384,9 +419,9 @@ class Claims:
                 raise no_such_job(job_id, self.tree)
             if status.is_terminal:
                 return status
-            with suppress(FileExistsError):
+            if paths.CANCEL not in files.names(job_dir):
                 note = {"requestedAt": outputs.now(), "requestedBy": requested_by, "reason": reason}
-                files.write_new(f"{job_dir}/{paths.CANCEL}", jsonio.record(note))
+                files.replace(f"{job_dir}/{paths.CANCEL}", jsonio.record(note))
             cancelled = Status(states.CANCELLED, status.attempt)
             if status.state == states.LEASED:
                 # RACE: the lease may have gone back to the queue before the note was there to be seen.

@@ -14,29 +14,47 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
+from breyta_spool import paths
 from breyta_spool.errors import Damaged, InvalidInput
+
+T = TypeVar("T")
 
 hook: Callable[[str, str], None] | None = None
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_APPEND = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+_LOCK = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 _CHUNK = 1 << 20
 _STALE_TRIES = 4
 
 
-def _again(error: OSError, call: Callable[..., Any], *args: Any) -> Any:
-    """Try a call again that failed with ESTALE, which NFS answers when a directory was replaced under it."""
+def _do(operation: str, path: str, call: Callable[..., T], *args: Any) -> T:
+    """One change of the disk. ESTALE, which NFS answers when a directory was replaced under us, is tried again."""
     for attempt in range(_STALE_TRIES):
-        if error.errno != errno.ESTALE:
-            break
-        time.sleep(0.01 * 4**attempt)
+        try:
+            if hook is not None:
+                hook(operation, path)
+            return call(*args)
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            time.sleep(0.01 * 4**attempt)
+    return call(*args)
+
+
+def _look(call: Callable[..., T], *args: Any) -> T:
+    """The same for a call that changes nothing."""
+    for attempt in range(_STALE_TRIES):
         try:
             return call(*args)
-        except OSError as again:
-            error = again
-    raise error
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            time.sleep(0.01 * 4**attempt)
+    return call(*args)
 
 
 # -- changing ---------------------------------------------------------------------------------------
@@ -44,33 +62,45 @@ def _again(error: OSError, call: Callable[..., Any], *args: Any) -> Any:
 
 def make_dir(path: str, mode: int = 0o777) -> None:
     """Make one directory. Raises FileExistsError."""
-    if hook is not None:
-        hook("mkdir", path)
-    try:
-        os.mkdir(path, mode)
-    except OSError as error:
-        _again(error, os.mkdir, path, mode)
+    _do("mkdir", path, os.mkdir, path, mode)
 
 
-def make_dirs(path: str) -> None:
-    """Make a directory and those above it, as far as they are missing."""
+def make_dirs(path: str, top: str) -> None:
+    """Make a directory and those above it, as far as they are missing, up to ``top``, which must be there."""
     try:
         make_dir(path)
     except FileExistsError:
         pass
     except FileNotFoundError:
-        make_dirs(os.path.dirname(path))
-        make_dirs(path)
+        above = os.path.dirname(path)
+        if above == top:
+            raise
+        make_dirs(above, top)
+        make_dirs(path, top)
+
+
+def make_dirs_of_spool(path: str, root: str) -> None:
+    """The same inside a spool. Raises FileNotFoundError when there is no spool (any more).
+
+    Below an empty mount point nothing may be made: it would be hidden as soon as the share is back.
+    """
+    if os.path.dirname(path) == root and paths.SPOOL_FILE not in names(root):
+        raise FileNotFoundError(errno.ENOENT, "the spool is gone; is the share mounted?", root)
+    try:
+        make_dir(path)
+    except FileExistsError:
+        pass
+    except FileNotFoundError:
+        above = os.path.dirname(path)
+        if above == root:
+            raise
+        make_dirs_of_spool(above, root)
+        make_dirs_of_spool(path, root)
 
 
 def write_new(path: str, data: bytes, mode: int = 0o666) -> None:
     """Write a file that must not exist yet. On failure none is left. Raises FileExistsError."""
-    if hook is not None:
-        hook("create", path)
-    try:
-        fd = os.open(path, _NEW, mode)
-    except OSError as error:
-        fd = _again(error, os.open, path, _NEW, mode)
+    fd = _do("create", path, os.open, path, _NEW, mode)
     try:
         if data:
             if hook is not None:
@@ -109,14 +139,44 @@ def replace(path: str, data: bytes, mode: int = 0o666) -> None:
 
 
 def append(path: str, data: bytes) -> None:
-    """Add to the end of a file, made when missing, in one write where the system allows it."""
-    if hook is not None:
-        hook("append", path)
-    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+    """Add a line or lines to a file, made when missing, in one write where the system allows it.
+
+    Half a line that an earlier writer left is ended first, so that it spoils only itself.
+    """
+    fd = _do("append", path, os.open, path, _APPEND, 0o666)
     try:
+        size = os.fstat(fd).st_size
+        if size and os.pread(fd, 1, size - 1) != b"\n":
+            data = b"\n" + data
         written = os.write(fd, data)
         while written < len(data):
             written += os.write(fd, data[written:])
+    finally:
+        os.close(fd)
+
+
+def publish_new(path: str, data: bytes) -> None:
+    """Write a file that must not exist yet and is seen whole or not at all. Raises FileExistsError."""
+    directory, name = os.path.split(path)
+    aside = f"{directory}/.{name}.{os.getpid()}.{time.monotonic_ns():x}"
+    write_new(aside, data)
+    try:
+        _do("link", path, os.link, aside, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        if name in names(directory):
+            raise FileExistsError(errno.EEXIST, "somebody else was faster", path) from None
+        rename(aside, path)  # a file system without hard links
+    finally:
+        _forget(aside)
+
+
+def truncate(path: str, size: int) -> None:
+    """Cut a file to a size in bytes."""
+    fd = _do("truncate", path, os.open, path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        os.ftruncate(fd, size)
     finally:
         os.close(fd)
 
@@ -137,9 +197,7 @@ def alone(lock_file: str) -> Iterator[None]:
 
     Raises TimeoutError when another one holds the lock for a minute.
     """
-    if hook is not None:
-        hook("lock", lock_file)
-    fd = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+    fd = _do("lock", lock_file, os.open, lock_file, _LOCK, 0o666)
     try:
         _wait_for_lock(fd, lock_file)
         yield
@@ -160,40 +218,17 @@ def _wait_for_lock(fd: int, lock_file: str) -> None:
 
 def open_log(path: str) -> int:
     """A file to append to, as a descriptor that the caller hands to a process and closes."""
-    if hook is not None:
-        hook("create", path)
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
-
-
-def truncate(path: str, size: int) -> None:
-    """Cut a file to a size in bytes."""
-    if hook is not None:
-        hook("truncate", path)
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        os.ftruncate(fd, size)
-    finally:
-        os.close(fd)
+    return _do("create", path, os.open, path, _APPEND, 0o666)
 
 
 def symlink(target: str, path: str) -> None:
     """Make a symbolic link. Raises FileExistsError."""
-    if hook is not None:
-        hook("symlink", path)
-    try:
-        os.symlink(target, path)
-    except OSError as error:
-        _again(error, os.symlink, target, path)
+    _do("symlink", path, os.symlink, target, path)
 
 
 def rename(source: str, destination: str) -> None:
     """Rename; what stood at the destination is replaced."""
-    if hook is not None:
-        hook("rename", destination)
-    try:
-        os.rename(source, destination)
-    except OSError as error:
-        _again(error, os.rename, source, destination)
+    _do("rename", destination, os.rename, source, destination)
 
 
 def publish(source: str, destination: str) -> None:
@@ -206,55 +241,50 @@ def publish(source: str, destination: str) -> None:
     except OSError as error:
         directory, name = os.path.split(destination)
         # RACE: the reply of an NFS server can be lost; the second try of the rename then finds no source.
-        if name not in _names_or_none(directory):
+        if name not in names_if_any(directory):
             raise error
 
 
 def swap(directory: str, old: str, new: str) -> bool:
-    """Rename one name of a directory to another; whether it is now there by us. The compare-and-swap of states.
+    """Rename one name of a directory to another: the compare-and-swap of states. Whether it was done.
 
-    Of all who try to rename the same old name one wins; the others get False. Raises OSError when the file
-    system failed for another reason.
+    Of all who try to rename the same old name one wins; the others get False. Raises OSError when the rename failed
+    for another reason, and a look shows that it was not done all the same.
     """
     try:
         rename(f"{directory}/{old}", f"{directory}/{new}")
-    except OSError as error:
-        # RACE: a lost NFS reply looks like a lost race. The new name is ours alone (it carries the token, or the
-        # attempt that only the token's holder may end), so if it is there, the rename was done.
-        if new in _names_or_none(directory):
-            return True
-        if error.errno == errno.ENOENT:
-            return False
-        raise
+    except FileNotFoundError:
+        return False
+    except OSError:
+        found = names_if_any(directory)
+        if new not in found or old in found:
+            raise
     return True
+
+
+def swap_to_ours(directory: str, old: str, new: str) -> bool:
+    """The same for a new name that nobody else can have made."""
+    # RACE: the reply of an NFS server can be lost; the second try of the rename then finds no old name.
+    return swap(directory, old, new) or new in names_if_any(directory)
 
 
 def touch(path: str) -> None:
     """Set a file's times to now, by the clock of the file server. Raises FileNotFoundError."""
-    if hook is not None:
-        hook("touch", path)
-    try:
-        os.utime(path)
-    except OSError as error:
-        _again(error, os.utime, path)
+    _do("touch", path, os.utime, path)
 
 
 def unlink(path: str) -> None:
     """Remove a file or link; one that is gone already is fine."""
-    if hook is not None:
-        hook("unlink", path)
     try:
-        os.unlink(path)
+        _do("unlink", path, os.unlink, path)
     except FileNotFoundError:
         pass
 
 
 def remove_dir_if_empty(path: str) -> bool:
     """Remove a directory if nothing is in it; whether it is gone."""
-    if hook is not None:
-        hook("rmdir", path)
     try:
-        os.rmdir(path)
+        _do("rmdir", path, os.rmdir, path)
     except FileNotFoundError:
         return True
     except OSError:
@@ -298,9 +328,7 @@ def copy_new(source: str, destination: str) -> tuple[int, str]:
         before = os.fstat(fd)
         if not stat.S_ISREG(before.st_mode):
             raise InvalidInput(f"not a regular file: {source}", path=source)
-        if hook is not None:
-            hook("create", destination)
-        out = os.open(destination, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        out = _do("create", destination, os.open, destination, _LOCK | os.O_EXCL, 0o666)
         try:
             _copy_bytes(fd, out, before.st_size)
             os.lseek(out, 0, os.SEEK_SET)
@@ -348,11 +376,11 @@ def read(path: str, limit: int) -> bytes:
     A symlink at the end of the path, a device, a pipe or a larger file is Damaged: nothing of ours looks like that.
     """
     try:
-        fd = os.open(path, _READ)
+        fd = _look(os.open, path, _READ)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EMLINK):
             raise Damaged(f"{path} is a symbolic link where a file was expected", path=path) from None
-        fd = _again(error, os.open, path, _READ)
+        raise
     try:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
@@ -369,7 +397,7 @@ def read(path: str, limit: int) -> bytes:
 
 def read_ends(path: str, head: int, tail: int) -> tuple[bytes, bytes]:
     """The first and the last bytes of a file that grows; the same bytes twice when it is small."""
-    fd = os.open(path, _READ)
+    fd = _look(os.open, path, _READ)
     try:
         size = os.fstat(fd).st_size
         first = os.read(fd, head)
@@ -382,23 +410,15 @@ def read_ends(path: str, head: int, tail: int) -> tuple[bytes, bytes]:
 
 def names(directory: str) -> list[str]:
     """The names in a directory, in no order. A listing is what NFS keeps fresh. Raises FileNotFoundError."""
-    try:
-        return os.listdir(directory)
-    except OSError as error:
-        listed: list[str] = _again(error, os.listdir, directory)
-        return listed
-
-
-def _names_or_none(directory: str) -> list[str]:
-    try:
-        return names(directory)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+    return _look(os.listdir, directory)
 
 
 def names_if_any(directory: str) -> list[str]:
     """The names in a directory, none when it is not there."""
-    return _names_or_none(directory)
+    try:
+        return names(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def modified(path: str) -> float:
@@ -406,7 +426,7 @@ def modified(path: str) -> float:
 
     Opened before it is asked: on NFS that is what brings fresh attributes.
     """
-    fd = os.open(path, _READ)
+    fd = _look(os.open, path, _READ)
     try:
         return os.fstat(fd).st_mtime
     finally:
@@ -415,7 +435,7 @@ def modified(path: str) -> float:
 
 def changed(path: str) -> float:
     """When a file was last renamed or written, in seconds of the file server's clock. Raises FileNotFoundError."""
-    fd = os.open(path, _READ)
+    fd = _look(os.open, path, _READ)
     try:
         return os.fstat(fd).st_ctime
     finally:

@@ -251,6 +251,7 @@ class ActiveJob:
     def dir(self) -> str:
         """A directory for scratch, made when first asked for; the same files in it as a handler program sees."""
         if not self.has_dir:
+            self._held.dir.only_here = False  # from there, helper commands may be called
             write_job_dir(self._held, self._root)
             self.has_dir = True
         return self._held.dir.work
@@ -286,6 +287,7 @@ class PythonHandler:
     def __call__(self, run: Run) -> Outcome:
         """Call the function and turn what it returns or raises into an outcome."""
         job = ActiveJob(run, self._root)
+        run.held.dir.only_here = True
         try:
             said = self._function(job)
             if said is None:

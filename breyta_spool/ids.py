@@ -27,6 +27,15 @@ _lock = threading.Lock()
 _last = 0
 
 
+def _start_afresh() -> None:
+    """In a forked child: or it would count on from the same number as its siblings."""
+    global _last
+    _last = int.from_bytes(os.urandom(10), "big")
+
+
+os.register_at_fork(after_in_child=_start_afresh)
+
+
 def new_ulid() -> str:
     """A new ULID, greater than every one this process made before."""
     global _last

@@ -64,10 +64,14 @@ class Index:
                 return
             except FileNotFoundError:
                 # RACE: an empty bucket can be removed between making it and linking into it.
-                files.make_dirs(os.path.dirname(entry))
+                self.make_dirs(os.path.dirname(entry))
             else:
                 return
         raise FileNotFoundError(errno.ENOENT, "the bucket is removed again and again", entry)
+
+    def make_dirs(self, path: str) -> None:
+        """Make a directory of the spool and those above it. Raises FileNotFoundError when the spool is gone."""
+        files.make_dirs_of_spool(path, self.tree.root)
 
     def ring(self, job_type: str) -> None:
         """Wake the idle workers of a type on this host: they watch this directory."""
@@ -82,7 +86,7 @@ class Index:
         try:
             files.rename(old, new)
         except FileNotFoundError:
-            files.make_dirs(self.tree.bucket(destination, job_id))
+            self.make_dirs(self.tree.bucket(destination, job_id))
             try:
                 files.rename(old, new)
             except FileNotFoundError:
@@ -124,6 +128,7 @@ class Index:
         try:
             files.touch(clock)
         except FileNotFoundError:
+            self.make_dirs(self.tree.top("locks"))
             files.append(clock, b"")
             files.touch(clock)
         return files.modified(clock)

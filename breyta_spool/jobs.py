@@ -31,10 +31,13 @@ _ATTEMPT = re.compile(r"attempt-([1-9][0-9]{0,5})")
 def load_request(job_dir: str, payload_limit: int) -> tuple[JobRecord, bytes]:
     """A job's request: its record and its payload as JSON text, checked against each other.
 
-    Raises FileNotFoundError when there is no such job, Damaged when the request is not what its submitter wrote.
+    Raises Damaged when the request is not there or not what its submitter wrote.
     """
     path = f"{job_dir}/{paths.JOB}"
-    record = read_record(JobRecord, files.read(path, RECORD_LIMIT), path)
+    try:
+        record = read_record(JobRecord, files.read(path, RECORD_LIMIT), path)
+    except FileNotFoundError:
+        raise Damaged(f"{path} is missing", path=path) from None
     if not job_dir.endswith(f"/{record.job_id}"):
         raise Damaged(f"{path} speaks of another job, {record.job_id}", path=path)
     path = f"{job_dir}/{paths.PAYLOAD}"
@@ -105,8 +108,9 @@ def load_progress(job_dir: str, attempt: int) -> tuple[Progress | None, str | No
         head, tail = files.read_ends(path, _ENDS, outputs.LINE_LIMIT + _ENDS)
     except FileNotFoundError:
         return None, None
-    reports = [_report(line) for line in (head.split(b"\n", 1)[0], *tail.split(b"\n")[-2:-1])]
-    first, last = reports[0], reports[-1]
+    first = _report(head.split(b"\n", 1)[0])
+    # The last line that is whole: one may be half written, or have been cut off by a full disk.
+    last = next(filter(None, map(_report, reversed(tail.split(b"\n")[:-1]))), None)
     return last, first.updated_at if first and first.status == states.STARTED else None
 
 

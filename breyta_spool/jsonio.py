@@ -11,7 +11,9 @@ from typing import Any
 from breyta_spool.errors import InvalidInput
 
 MAX_DEPTH = 200
-"""How deep a document may nest: deeper ones break other programs, and Python's own reader at about 1,000."""
+"""How deep what users give may nest: deeper documents break other programs, and Python's own reader at about 1,000."""
+RECORD_DEPTH = MAX_DEPTH + 8
+"""How deep a record may nest that holds such values."""
 
 
 def _refuse_constant(word: str) -> Any:
@@ -23,16 +25,16 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(", "
 _encode_compact = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
-def parse(text: str | bytes, what: str) -> Any:
+def parse(text: str | bytes, what: str, depth: int = MAX_DEPTH) -> Any:
     """Read one JSON document; ``what`` names it in the error.
 
-    Raises InvalidInput when it is not JSON, not UTF-8, holds NaN or Infinity, or nests deeper than MAX_DEPTH.
+    Raises InvalidInput when it is not JSON, not UTF-8, holds NaN or Infinity, or nests deeper than ``depth``.
     """
     try:
         decoded = text.decode() if isinstance(text, bytes) else text
         value = _decode(decoded)
-        if decoded.count("[") + decoded.count("{") > MAX_DEPTH:  # fewer brackets cannot nest deeper
-            check_depth(value, what)
+        if decoded.count("[") + decoded.count("{") > depth:  # fewer brackets cannot nest deeper
+            check_depth(value, what, depth)
     except json.JSONDecodeError as error:
         raise InvalidInput(
             f"{what} is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}"
@@ -40,24 +42,24 @@ def parse(text: str | bytes, what: str) -> Any:
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{what} is not UTF-8: byte {error.start} is {error.object[error.start]:#x}") from None
     except RecursionError:
-        raise InvalidInput(f"{what} nests deeper than {MAX_DEPTH} levels") from None
+        raise InvalidInput(f"{what} nests deeper than {depth} levels") from None
     except ValueError as error:
         raise InvalidInput(f"{what} is not valid JSON: {error}") from None
     return value
 
 
-def parse_object(text: str | bytes, what: str) -> dict[str, Any]:
+def parse_object(text: str | bytes, what: str, depth: int = MAX_DEPTH) -> dict[str, Any]:
     """Read one JSON document that must be an object. Raises InvalidInput."""
-    value = parse(text, what)
+    value = parse(text, what, depth)
     if not isinstance(value, dict):
         raise InvalidInput(f"{what} must be a JSON object, not {kind_of(value)}")
     return value
 
 
-def check_depth(value: Any, what: str) -> None:
-    """Raise InvalidInput when a value nests deeper than MAX_DEPTH. Costs one visit to each container."""
+def check_depth(value: Any, what: str, depth: int = MAX_DEPTH) -> None:
+    """Raise InvalidInput when a value nests deeper than ``depth``. Costs one visit to each container."""
     level = [value] if isinstance(value, dict | list) else []
-    for _ in range(MAX_DEPTH):
+    for _ in range(depth):
         if not level:
             return
         below: list[Any] = []
@@ -66,7 +68,7 @@ def check_depth(value: Any, what: str) -> None:
             below += [item for item in items if isinstance(item, dict | list)]
         level = below
     if level:
-        raise InvalidInput(f"{what} nests deeper than {MAX_DEPTH} levels")
+        raise InvalidInput(f"{what} nests deeper than {depth} levels")
 
 
 def compact(value: Any, what: str = "the value") -> bytes:

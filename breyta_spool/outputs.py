@@ -36,12 +36,19 @@ class AttemptDir:
         self.job_dir = job_dir
         self.job_id = job_id
         self.attempt = attempt
-        self.token = token
+        self.ended = ""
+        self.only_here = False
+        self._used = False
         self.workspace = workspace
         self.path = f"{job_dir}/{paths.attempt_name(attempt)}"
         self.work = f"{self.path}/{paths.WORK}"
         self.artifacts = f"{self.path}/{paths.ARTIFACTS}"
-        self.status_name = states.Status(states.LEASED, attempt, token).name
+        self.take(token)
+
+    def take(self, token: str) -> None:
+        """Go on under another token, which the status file has been given."""
+        self.token = token
+        self.status_name = states.Status(states.LEASED, self.attempt, token).name
 
     def check_held(self) -> None:
         """Raise LeaseLost unless the job is still leased with this token."""
@@ -75,7 +82,7 @@ class AttemptDir:
         """Copy a file into the job's artifacts; gives its description. Raises LeaseLost, InvalidInput."""
         filename = os.path.basename(os.path.abspath(file))
         self.check_held()
-        files.make_dirs(self.artifacts)
+        files.make_dirs(self.artifacts, self.path)
         name, (size, sha256) = self._copy(file, _file_name(filename))
         described = {
             "kind": kind,
@@ -121,7 +128,7 @@ class AttemptDir:
         }
         data = jsonio.record(fields)
         self.check_held()
-        files.make_dirs(f"{self.artifacts}/kv")
+        files.make_dirs(f"{self.artifacts}/kv", self.path)
         files.replace(f"{self.artifacts}/kv/{name}.json", data)
         described = {
             "kind": kind,
@@ -176,10 +183,13 @@ class AttemptDir:
         """Add an artifact that lies elsewhere to the job's list, as it is described. Raises InvalidInput."""
         if not isinstance(artifact, dict):
             raise InvalidInput(f"an artifact must be an object, not {jsonio.kind_of(artifact)}", field="artifacts")
+        jsonio.check_depth(artifact, "the artifact")
         self._attached(artifact)
 
     def sealed(self) -> list[dict[str, Any]]:
         """The attached artifacts as a result lists them: tables, which have stopped growing, with size and sha256."""
+        if self.only_here and not self._used:
+            return []  # a function in this process did all there was to do, and attached nothing
         artifacts = attached(self.path)
         tables = self._address("result/table", "")
         for described in artifacts:
@@ -196,6 +206,7 @@ class AttemptDir:
         return f"res://v1/ws/{self.workspace}/{kind}/{self._resource_id(name)}".replace(" ", "%20")
 
     def _attached(self, described: dict[str, Any]) -> dict[str, Any]:
+        self._used = True
         data = jsonio.compact(described, "the artifact") + b"\n"
         if len(data) > LINE_LIMIT:
             raise InvalidInput(f"an artifact's description has at most {LINE_LIMIT} bytes, this one has {len(data)}")
@@ -210,8 +221,11 @@ def attached(attempt_path: str) -> list[dict[str, Any]]:
     except FileNotFoundError:
         return []
     found: dict[str, dict[str, Any]] = {}
-    for line in data.split(b"\n")[:-1]:  # what follows the last newline was never finished
-        described = jsonio.parse_object(line, paths.ATTACHED)
+    for line in data.split(b"\n")[:-1]:  # what follows the last newline is being written, or never was to its end
+        try:
+            described = jsonio.parse_object(line, paths.ATTACHED, jsonio.RECORD_DEPTH)
+        except InvalidInput:
+            continue  # half a line that its writer's full disk cut off: it was never said to be attached
         found[str(described.get("resourceUri") or line)] = described
     return list(found.values())
 

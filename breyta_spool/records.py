@@ -38,7 +38,7 @@ R = TypeVar("R", bound=Record)
 def read_record(model: type[R], data: bytes, path: str) -> R:
     """Read a record from the bytes of its file. Raises Damaged with the first thing that is wrong."""
     try:
-        return read_fields(model, jsonio.parse_object(data, path), path)
+        return read_fields(model, jsonio.parse_object(data, path, jsonio.RECORD_DEPTH), path)
     except InvalidInput as error:
         raise Damaged(error.message, path=path) from None
 

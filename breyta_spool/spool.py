@@ -100,7 +100,7 @@ class Spool:
             group=group,
         )
         with doing("make the spool"):
-            files.make_dirs(root)
+            files.make_dirs(root, "/")
             found = files.names(root)
             allowed = (*paths.TOP, paths.LOST_AND_FOUND)  # the latter is there at the root of a volume
             # What an init that was killed leaves does not stand in the way of the next.
@@ -109,10 +109,13 @@ class Spool:
                 raise Conflict(f"{root} {what}", hint="choose a directory that is empty or not there", path=root)
             _share(root, group)
             for name in paths.TOP:
-                files.make_dirs(f"{root}/{name}")
+                files.make_dirs(f"{root}/{name}", root)
                 _share(f"{root}/{name}", group)
-            # Last, and by rename: a directory with a spool.json is a whole spool.
-            files.replace(f"{root}/{paths.SPOOL_FILE}", jsonio.record(settings.to_map()))
+            # Last, and whole: a directory with a spool.json is a spool. Of two who make one, one wins.
+            try:
+                files.publish_new(f"{root}/{paths.SPOOL_FILE}", jsonio.record(settings.to_map()))
+            except FileExistsError:
+                raise Conflict(f"{root} is a spool already: somebody else just made it", path=root) from None
             spool = cls(root, settings)
             spool.claims.commit(lambda: iter([f"{root}/{paths.SPOOL_FILE}", root]))
         return spool
@@ -192,7 +195,7 @@ class Spool:
                     if status is None:
                         raise no_such_job(job_id, self.tree)
                     job = jobs.load_job(job_dir, status, listed, self.settings.payload_limit_bytes)
-                    if job.result and paths.RESULT not in listed:
+                    if job.result and (paths.RESULT not in listed or (job.artifacts and paths.ARTIFACTS not in listed)):
                         self._mend_links(job_dir, status)
                     return job
                 except FileNotFoundError:
@@ -306,11 +309,14 @@ class Spool:
         paths.check_worker_id(worker_id)
         lease_ms = lease_duration(lease, self.settings.default_lease_ms)
         queue = self._queues.pop((job_type, batch_id), None) or self.queue(job_type, batch_id)
-        with doing("claim a job"):
-            held = self.claims.claim(queue, job_type, worker_id, dict(labels or {}), lease_ms)
-            if held is None and self.claims.expire(job_type):
+        try:
+            with doing("claim a job"):
                 held = self.claims.claim(queue, job_type, worker_id, dict(labels or {}), lease_ms)
-        self._queues[job_type, batch_id] = queue
+                if held is None and self.claims.expire(job_type):
+                    held = self.claims.claim(queue, job_type, worker_id, dict(labels or {}), lease_ms)
+        finally:
+            # Also after a failure: the next claim goes on behind the job that could not be had.
+            self._queues[job_type, batch_id] = queue
         return Lease(self.claims, self.get, held) if held else None
 
     def queue(self, job_type: str, batch_id: str | None = None) -> Queue:

@@ -67,9 +67,9 @@ def publish(claims: Claims, request: dict[str, Any], payload: bytes) -> None:
     with doing("submit the job"):
         entry = ""
         try:
-            _stage(staged, jsonio.record(request), payload)
+            _stage(claims, staged, jsonio.record(request), payload)
             entry = claims.index.add(job_id, job_type)
-            _move_into_place(staged, place)
+            _move_into_place(claims, staged, place)
         except BaseException:
             _withdraw(staged, place, entry)
             raise
@@ -83,21 +83,21 @@ def publish(claims: Claims, request: dict[str, Any], payload: bytes) -> None:
         claims.commit(lambda: _with_parents(place, entry, claims.tree.root))
 
 
-def _stage(staged: str, request: bytes, payload: bytes) -> None:
+def _stage(claims: Claims, staged: str, request: bytes, payload: bytes) -> None:
     try:
         files.make_dir(staged)
     except FileNotFoundError:
-        files.make_dirs(staged)  # a spool that was copied without its empty directories
+        claims.index.make_dirs(staged)  # a spool that was copied without its empty directories
     files.write_new(f"{staged}/{paths.JOB}", request)
     files.write_new(f"{staged}/{paths.PAYLOAD}", payload)
     files.write_new(f"{staged}/{Status(states.QUEUED, 0).name}", b"")
 
 
-def _move_into_place(staged: str, place: str) -> None:
+def _move_into_place(claims: Claims, staged: str, place: str) -> None:
     try:
         files.publish(staged, place)
     except FileNotFoundError:
-        files.make_dirs(os.path.dirname(place))
+        claims.index.make_dirs(os.path.dirname(place))
         files.publish(staged, place)
 
 

@@ -39,7 +39,7 @@ class Table:
         All of the rows or none: a row that is not an object, lacks a key field or contradicts the schema raises
         InvalidInput and the table is as before.
         """
-        files.make_dirs(self.directory)
+        files.make_dirs(self.directory, os.path.dirname(os.path.dirname(self.directory)))
         # Helpers that one handler runs side by side must not write to its tables at the same time.
         with files.alone(f"{self.directory}/.lock"):
             before = self._recovered()
@@ -93,7 +93,7 @@ class Table:
             return meta
         if planned and planned["inode"] == found.st_ino:
             meta |= planned["description"]
-        elif found.st_size > meta["sizeBytes"]:
+        if found.st_size > meta["sizeBytes"]:
             files.truncate(self.rows_file, meta["sizeBytes"])
         return meta
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import select
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -118,6 +119,7 @@ class Wake:
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._events = -1
         self._watches: list[int] = []
+        self._guard = threading.Lock()
 
     def watch(self, directory: str, *, touched: bool = False) -> bool:
         """Be set when something is renamed in a directory or, if ``touched``, when it is touched itself.
@@ -144,8 +146,10 @@ class Wake:
         self._watches.append(watch)
 
     def set(self) -> None:
-        """Wake whoever waits."""
-        os.eventfd_write(self._bell, 1)
+        """Wake whoever waits; nothing once it is closed."""
+        with self._guard:
+            if self._bell >= 0:
+                os.eventfd_write(self._bell, 1)
 
     def wait(self, seconds: float) -> bool:
         """Wait until set or until the time is over; whether it was set. The next wait starts afresh."""
@@ -161,11 +165,12 @@ class Wake:
 
     def close(self) -> None:
         """Stop watching. Nobody may wait any more."""
-        if self._events >= 0:
-            _put_by(self._events, self._watches)
-        if self._bell >= 0:
-            os.close(self._bell)
-        self._bell = self._events = -1
+        with self._guard:
+            if self._events >= 0:
+                _put_by(self._events, self._watches)
+            if self._bell >= 0:
+                os.close(self._bell)
+            self._bell = self._events = -1
 
 
 _spare: deque[int] = deque()

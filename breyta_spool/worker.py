@@ -98,7 +98,7 @@ class Worker:
         """Work until stopped. Raises StorageError when the spool cannot be worked on at all."""
         queued = self.spool.tree.top(paths.queued(self._type))
         with doing("work on this spool"):
-            files.make_dirs(queued)
+            self.spool.index.make_dirs(queued)
         if not self.settings.once:
             self._wake.watch(queued, touched=True)
         self._keeper.reap()
@@ -153,7 +153,8 @@ class Worker:
                 self.log(f"cannot claim: {error}")
                 held = None
             if held is not None:
-                self._wake.set()  # pass it on: there may be more, and other slots sleep
+                if self.settings.concurrency > 1:
+                    self._wake.set()  # pass it on: there may be more, and other slots sleep
                 self._work(held)
             else:
                 self.tally.idle_polls += 1
@@ -269,14 +270,14 @@ class Keeper(threading.Thread):
     def add(self, run: Run, *, wake: bool) -> None:
         """Look after a run; ``wake`` when it may need a look before the next tick."""
         with self._change:
-            self._runs[run.held.dir.token] = run
+            self._runs[run.held.job_id] = run
             if wake and run.deadline is not None:
                 self._change.notify()
 
     def remove(self, run: Run) -> None:
         """The run is over."""
         with self._change:
-            self._runs.pop(run.held.dir.token, None)
+            self._runs.pop(run.held.job_id, None)
 
     def stop_all(self, reason: str) -> list[Run]:
         """Stop every handler; gives the runs that were stopped."""
@@ -336,7 +337,7 @@ class Keeper(threading.Thread):
                 run.stop(handler.CANCELLED)
         except LeaseLost:
             # RACE: the slot may just have finished the job itself; then there is nothing left to stop.
-            if run.held.dir.token in self._runs:
+            if run.held.job_id in self._runs:
                 run.stop(handler.LOST)
         except OSError as error:
             if now - run.renewed > self._worker.lease_ms / 1000:
@@ -383,6 +384,6 @@ class Keeper(threading.Thread):
             beat_ms=int(BEAT_SECONDS * 1000),
         )
         fields = record.model_dump(by_alias=True, mode="json", exclude={"last_seen_at", "alive"})
-        files.make_dirs(worker.spool.tree.top("workers"))
+        worker.spool.index.make_dirs(worker.spool.tree.top("workers"))
         files.replace(path, jsonio.record(fields))
         self._recorded = True
