@@ -7,24 +7,16 @@ import re
 from typing import Any
 
 from breyta_spool import durations, files, ids, jsonio, outputs, paths, states
-from breyta_spool.errors import Damaged, SpoolError
-from breyta_spool.records import (
-    Attempt,
-    CancelRecord,
-    ClaimRecord,
-    Job,
-    JobError,
-    JobRecord,
-    Progress,
-    ResultRecord,
-    read_record,
-)
+from breyta_spool.errors import Damaged, InvalidInput, SpoolError
+from breyta_spool.records import CancelRecord, ClaimRecord, Job, JobRecord, ResultRecord, read_fields, read_record
 
 RECORD_LIMIT = 4 << 20
 """The most bytes of a record other than a payload or a result."""
 RESULT_LIMIT = 64 << 20
 PAYLOAD_CEILING = 1 << 30
 _ENDS = 1 << 16
+Fields = dict[str, Any]
+
 _ATTEMPT = re.compile(r"attempt-([1-9][0-9]{0,5})")
 
 
@@ -33,62 +25,87 @@ def load_request(job_dir: str, payload_limit: int) -> tuple[JobRecord, bytes]:
 
     Raises Damaged when the request is not there or not what its submitter wrote.
     """
+    fields, payload = _request(job_dir, payload_limit)
+    return read_fields(JobRecord, fields, f"{job_dir}/{paths.JOB}"), payload
+
+
+def _request(job_dir: str, payload_limit: int) -> tuple[Fields, bytes]:
     path = f"{job_dir}/{paths.JOB}"
-    try:
-        record = read_record(JobRecord, files.read(path, RECORD_LIMIT), path)
-    except FileNotFoundError:
-        raise Damaged(f"{path} is missing", path=path) from None
-    if not job_dir.endswith(f"/{record.job_id}"):
-        raise Damaged(f"{path} speaks of another job, {record.job_id}", path=path)
+    fields = _fields(path, RECORD_LIMIT)
+    if fields is None:
+        raise Damaged(f"{path} is missing", path=path)
+    if fields.get("jobId") != job_dir.rpartition("/")[2]:
+        raise Damaged(f"{path} speaks of another job, {fields.get('jobId')!r}", path=path)
+    size = fields.get("payloadBytes")
     path = f"{job_dir}/{paths.PAYLOAD}"
     try:
         # The limit is for submitters: what was accepted under a larger one is still read.
-        payload = files.read(path, max(payload_limit, min(record.payload_bytes, PAYLOAD_CEILING)))
+        payload = files.read(path, max(payload_limit, min(size if isinstance(size, int) else 0, PAYLOAD_CEILING)))
     except FileNotFoundError:
         raise Damaged(f"{path} is missing", path=path) from None
-    if len(payload) != record.payload_bytes or hashlib.sha256(payload).hexdigest() != record.payload_sha256:
+    if len(payload) != size or hashlib.sha256(payload).hexdigest() != fields.get("payloadSha256"):
         raise Damaged(f"{path} is not what was submitted: its size or sha256 differs from job.json", path=path)
-    return record, payload
+    return fields, payload
+
+
+def _fields(path: str, limit: int) -> Fields | None:
+    """The fields of a record, unchecked; None when there is no such file. Raises Damaged when it is not JSON."""
+    try:
+        return jsonio.parse_object(files.read(path, limit), path, jsonio.RECORD_DEPTH)
+    except FileNotFoundError:
+        return None
+    except InvalidInput as error:
+        raise Damaged(error.message, path=path) from None
 
 
 def load_claim(job_dir: str, attempt: int) -> ClaimRecord | None:
-    """Who took the lease of an attempt; None when that was not written, not yet, or not to its end.
-
-    Its writer makes it after the rename that counts, in place: a reader may meet it empty, and a crash may leave it so.
-    Nothing but the lease's duration rests on it.
-    """
-    path = f"{job_dir}/{paths.attempt_name(attempt)}/{paths.CLAIM}"
+    """Who took the lease of an attempt; None when that was not written, not yet, or not to its end."""
+    fields = _claim(job_dir, attempt)
     try:
-        return read_record(ClaimRecord, files.read(path, RECORD_LIMIT), path)
-    except (FileNotFoundError, Damaged):
+        return read_fields(ClaimRecord, fields, paths.CLAIM) if fields else None
+    except Damaged:
+        return None
+
+
+def _claim(job_dir: str, attempt: int) -> Fields | None:
+    # Its writer makes it after the rename that counts, in place: a reader may meet it empty, and a crash may leave it
+    # so. Nothing but the lease's duration rests on it.
+    try:
+        return _fields(f"{job_dir}/{paths.attempt_name(attempt)}/{paths.CLAIM}", RECORD_LIMIT)
+    except Damaged:
         return None
 
 
 def load_result(job_dir: str, attempt: int) -> ResultRecord | None:
     """The result of an attempt; None when there is none. Raises Damaged, also for a torn one."""
     path = f"{job_dir}/{paths.attempt_name(attempt)}/{paths.RESULT}"
-    try:
-        return read_record(ResultRecord, files.read(path, RESULT_LIMIT), path)
-    except FileNotFoundError:
-        return None
+    fields = _fields(path, RESULT_LIMIT)
+    return None if fields is None else read_fields(ResultRecord, fields, path)
 
 
-def accepted_result(job_dir: str, status: states.Status) -> ResultRecord | None:
+def check_result(job_dir: str, status: states.Status) -> None:
+    """Raise Damaged when a job that must have a result has none that can be read."""
+    fields = _accepted(job_dir, status)
+    if fields is not None:
+        read_fields(ResultRecord, fields, f"{job_dir}/{paths.attempt_name(status.attempt)}/{paths.RESULT}")
+
+
+def _accepted(job_dir: str, status: states.Status) -> Fields | None:
     """The result that a job ended with; None when it ended, or goes on, without one.
 
     A result file alone means nothing: its writer may have died before the rename that counts, or lost the race for it.
     Raises Damaged when the job must have a result and what is there cannot be it.
     """
-    job_id = job_dir.rpartition("/")[2]
     if not needs_result(status) and status.state != states.CANCELLED:
         return None
     try:
-        result = load_result(job_dir, status.attempt)
+        result = _fields(f"{job_dir}/{paths.attempt_name(status.attempt)}/{paths.RESULT}", RESULT_LIMIT)
     except Damaged:
         if needs_result(status):
             raise
         return None
-    if result and (result.job_id, result.attempt, result.status) == (job_id, status.attempt, status.state):
+    expected = (job_dir.rpartition("/")[2], status.attempt, status.state)
+    if result and (result.get("jobId"), result.get("attempt"), result.get("status")) == expected:
         return result
     if not needs_result(status):
         return None
@@ -101,7 +118,7 @@ def needs_result(status: states.Status) -> bool:
     return status.state in (states.SUCCEEDED, states.NO_CHANGES, states.FAILED)
 
 
-def load_progress(job_dir: str, attempt: int) -> tuple[Progress | None, str | None]:
+def _progress(job_dir: str, attempt: int) -> tuple[Fields | None, str | None]:
     """The last progress report of an attempt, and when its handler was started."""
     path = f"{job_dir}/{paths.attempt_name(attempt)}/{paths.PROGRESS}"
     try:
@@ -111,81 +128,85 @@ def load_progress(job_dir: str, attempt: int) -> tuple[Progress | None, str | No
     first = _report(head.split(b"\n", 1)[0])
     # The last line that is whole: one may be half written, or have been cut off by a full disk.
     last = next(filter(None, map(_report, reversed(tail.split(b"\n")[:-1]))), None)
-    return last, first.updated_at if first and first.status == states.STARTED else None
+    return last, first["updatedAt"] if first and first["status"] == states.STARTED else None
 
 
-def _report(line: bytes) -> Progress | None:
+def _report(line: bytes) -> Fields | None:
     try:
-        return read_record(Progress, line, paths.PROGRESS)
-    except Damaged:
+        fields = jsonio.parse_object(line, paths.PROGRESS, jsonio.RECORD_DEPTH)
+    except InvalidInput:
         return None  # a line that is still being written, or was torn: the next one counts
+    return fields if isinstance(fields.get("status"), str) and isinstance(fields.get("updatedAt"), str) else None
 
 
 def load_job(job_dir: str, status: states.Status, listed: list[str], payload_limit: int) -> Job:
     """Put a job together. ``listed`` is the listing that ``status`` was read from.
 
-    Raises FileNotFoundError, Damaged.
+    Its files' fields are put into one map, and that is checked once. Raises FileNotFoundError, Damaged.
     """
-    request, payload = load_request(job_dir, payload_limit)
-    result = accepted_result(job_dir, status)
+    request, payload = _request(job_dir, payload_limit)
+    result = _accepted(job_dir, status)
     numbers = sorted(int(match[1]) for name in listed if (match := _ATTEMPT.fullmatch(name)))
     read = [_attempt(job_dir, number, status, result) for number in numbers if number <= status.attempt]
     attempts = [attempt for attempt, _ in read]
-    last, progress = read[-1] if read and attempts[-1].attempt == status.attempt else (None, None)
+    last, progress = read[-1] if read and attempts[-1]["attempt"] == status.attempt else (_NO_ATTEMPT, None)
     touched = durations.rfc3339(_time_of(files.modified, job_dir, status) * 1000) if status.attempt else None
     completed = _completed_at(job_dir, status, result)
-    error = result.error if result else _error(job_dir, status, attempts)
-    return Job(
-        **request.model_dump(exclude={"payload_bytes", "payload_sha256"}),
-        status=states.reported(status.state, progress.status if progress else _in_process(last)),
-        payload=jsonio.parse(payload, f"{job_dir}/{paths.PAYLOAD}"),
-        batch_id=ids.batch_of(request.job_id),
-        attempt=status.attempt,
-        started_at=last.started_at if last else None,
-        updated_at=max(request.created_at, touched or "", completed or "", progress.updated_at if progress else ""),
-        completed_at=completed,
-        last_heartbeat_at=touched,
-        worker_id=last.worker_id if last else None,
-        worker_labels=last.worker_labels if last else {},
-        progress=progress,
-        result_summary=result.summary if result else (error.message if error else None),
-        outputs=result.outputs if result else {},
-        metrics=result.metrics if result else {},
-        artifacts=_artifacts(job_dir, status, result),
-        error=error,
-        result=result.to_map() if result else None,
-        attempts=attempts,
-        cancel_requested=paths.CANCEL in listed,
-    )
-
-
-def _attempt(
-    job_dir: str, number: int, status: states.Status, result: ResultRecord | None
-) -> tuple[Attempt, Progress | None]:
-    claim = load_claim(job_dir, number)
-    progress, started = load_progress(job_dir, number)
-    common: dict[str, Any] = {
-        "attempt": number,
-        "started_at": started or (claim.started_at if claim else None),
+    error = result.get("error") if result else _error(job_dir, status, last)
+    times = (request.get("createdAt"), touched, completed, progress["updatedAt"] if progress else None)
+    fields: Fields = {
+        **request,
+        "status": states.reported(status.state, progress["status"] if progress else _in_process(last)),
+        "payload": jsonio.parse(payload, f"{job_dir}/{paths.PAYLOAD}"),
+        "batchId": ids.batch_of(request["jobId"]),
+        "attempt": status.attempt,
+        "startedAt": last["startedAt"],
+        "updatedAt": max(time for time in times if isinstance(time, str)),
+        "completedAt": completed,
+        "lastHeartbeatAt": touched,
+        "workerId": last.get("workerId"),
+        "workerLabels": last.get("workerLabels", {}),
+        "progress": progress,
+        "resultSummary": result.get("summary") if result else (error["message"] if error else None),
+        "outputs": result.get("outputs") if result else {},
+        "metrics": result.get("metrics") if result else {},
+        "artifacts": _artifacts(job_dir, status, result),
+        "error": error,
+        "result": result,
+        "attempts": attempts,
+        "cancelRequested": paths.CANCEL in listed,
     }
-    if claim:
-        common |= claim.model_dump(include={"worker_id", "worker_labels", "lease_ms", "claimed_at"})
+    return read_fields(Job, fields, job_dir)
+
+
+_NO_ATTEMPT: Fields = {"startedAt": None}
+
+
+def _attempt(job_dir: str, number: int, status: states.Status, result: Fields | None) -> tuple[Fields, Fields | None]:
+    claim = _claim(job_dir, number) or {}
+    progress, started = _progress(job_dir, number)
+    fields: Fields = {
+        "attempt": number,
+        "startedAt": started or claim.get("startedAt"),
+        "status": status.state,
+        **{name: claim[name] for name in ("workerId", "workerLabels", "leaseMs", "claimedAt") if name in claim},
+    }
     if number < status.attempt or status.state in (states.QUEUED, states.TIMED_OUT):
-        return Attempt(**common, status="lost"), progress
-    if status.state == states.LEASED:
-        reported = progress.status if progress else (states.STARTED if common["started_at"] else states.LEASED)
-        return Attempt(**common, status=reported), progress
-    ended = {"completed_at": result.completed_at, "error": result.error} if result else {}
-    return Attempt(**common, **ended, status=status.state), progress
+        fields["status"] = "lost"
+    elif status.state == states.LEASED:
+        fields["status"] = states.reported(states.LEASED, progress["status"] if progress else _in_process(fields))
+    elif result:
+        fields |= {"completedAt": result.get("completedAt"), "error": result.get("error")}
+    return fields, progress
 
 
-def _in_process(last: Attempt | None) -> str | None:
-    return states.STARTED if last and last.started_at else None
+def _in_process(last: Fields) -> str | None:
+    return states.STARTED if last["startedAt"] else None
 
 
-def _artifacts(job_dir: str, status: states.Status, result: ResultRecord | None) -> list[Any]:
+def _artifacts(job_dir: str, status: states.Status, result: Fields | None) -> Any:
     if result:
-        return result.artifacts
+        return result.get("artifacts")
     if not status.attempt or status.state == states.QUEUED:
         return []
     try:
@@ -194,11 +215,11 @@ def _artifacts(job_dir: str, status: states.Status, result: ResultRecord | None)
         return []  # the list of an attempt that nobody finished, torn by a power cut
 
 
-def _completed_at(job_dir: str, status: states.Status, result: ResultRecord | None) -> str | None:
+def _completed_at(job_dir: str, status: states.Status, result: Fields | None) -> Any:
     if not status.is_terminal:
         return None
     # A job that no worker ended has no result: it ended when its status file was renamed.
-    return result.completed_at if result else durations.rfc3339(_time_of(files.changed, job_dir, status) * 1000)
+    return result.get("completedAt") if result else durations.rfc3339(_time_of(files.changed, job_dir, status) * 1000)
 
 
 def _time_of(clock: Any, job_dir: str, status: states.Status) -> float:
@@ -207,22 +228,18 @@ def _time_of(clock: Any, job_dir: str, status: states.Status) -> float:
     return seconds
 
 
-def _error(job_dir: str, status: states.Status, attempts: list[Attempt]) -> JobError | None:
+def _error(job_dir: str, status: states.Status, last: Fields) -> Fields | None:
     if status.state == states.TIMED_OUT:
-        holder = attempts[-1].worker_id if attempts else None
-        return JobError(
-            message=f"the lease of attempt {status.attempt} was lost and no attempt is left",
-            code=states.TIMED_OUT,
-            details={"attempts": status.attempt, "workerId": holder},
-        )
+        return {
+            "message": f"the lease of attempt {status.attempt} was lost and no attempt is left",
+            "code": states.TIMED_OUT,
+            "details": {"attempts": status.attempt, "workerId": last.get("workerId")},
+        }
     if status.state == states.CANCELLED:
         request = load_cancel(job_dir)
-        reason = request.reason if request else ""
-        by = request.requested_by if request else ""
-        return JobError(
-            message="cancelled" + (f" by {by}" if by else "") + (f": {reason}" if reason else ""),
-            code=states.CANCELLED,
-        )
+        by = f" by {request.requested_by}" if request and request.requested_by else ""
+        reason = f": {request.reason}" if request and request.reason else ""
+        return {"message": f"cancelled{by}{reason}", "code": states.CANCELLED}
     return None
 
 

@@ -189,8 +189,8 @@ class Attempt(Record):
 class Job(Record):
     """A job as a reader sees it: request, status and result put together from its files."""
 
-    job_id: str
-    job_type: str
+    job_id: str = Field(pattern=f"^{ids.JOB_ID_PATTERN}$")
+    job_type: str = Field(pattern=f"^{paths.JOB_TYPE_PATTERN}$")
     workspace_id: str
     status: str
     payload: JsonValue = None

@@ -52,6 +52,7 @@ _NO_PAYLOAD: dict[str, Any] = {}
 
 Jobs = list[Job]
 Workers = list[Worker]
+Names = list[str]
 
 
 class Spool:
@@ -185,24 +186,28 @@ class Spool:
         A job whose result was torn by a power cut is put back to be done again, and shows as that.
         """
         ids.check_job_id(job_id)
-        job_dir = self.tree.job(job_id)
         with doing(f"read {job_id}"):
-            for _ in range(10):
-                status = None
-                try:
-                    listed = files.names_if_any(job_dir)
-                    status = status_in(job_dir, listed)
-                    if status is None:
-                        raise no_such_job(job_id, self.tree)
-                    job = jobs.load_job(job_dir, status, listed, self.settings.payload_limit_bytes)
-                    if job.result and (paths.RESULT not in listed or (job.artifacts and paths.ARTIFACTS not in listed)):
-                        self._mend_links(job_dir, status)
-                    return job
-                except FileNotFoundError:
-                    continue  # RACE: the status changed while it was read
-                except Damaged:
-                    if status is None or not self._redo_if_torn(job_id, status):
-                        raise
+            return self._read(job_id, files.names_if_any(self.tree.job(job_id)))
+
+    def _read(self, job_id: str, listed: Names) -> Job:
+        """The state of a job whose directory was just listed."""
+        job_dir = self.tree.job(job_id)
+        for _ in range(10):
+            status = None
+            try:
+                status = status_in(job_dir, listed)
+                if status is None:
+                    raise no_such_job(job_id, self.tree)
+                job = jobs.load_job(job_dir, status, listed, self.settings.payload_limit_bytes)
+                if job.result and (paths.RESULT not in listed or (job.artifacts and paths.ARTIFACTS not in listed)):
+                    self._mend_links(job_dir, status)
+                return job
+            except FileNotFoundError:
+                pass  # RACE: the status changed while it was read
+            except Damaged:
+                if status is None or not self._redo_if_torn(job_id, status):
+                    raise
+            listed = files.names_if_any(job_dir)
         raise SpoolError(f"{job_id} changes faster than it can be read", hint="try again")
 
     def _mend_links(self, job_dir: str, status: Status) -> None:
@@ -217,7 +222,7 @@ class Spool:
         job_dir = self.tree.job(job_id)
         request, _ = jobs.load_request(job_dir, self.settings.payload_limit_bytes)
         try:
-            jobs.accepted_result(job_dir, status)
+            jobs.check_result(job_dir, status)
             return False
         except Damaged:
             pass
@@ -417,14 +422,15 @@ class Spool:
 
     def _ended(self, job_id: str, *, mend: bool) -> Job | None:
         """The job if it has ended, else None: one listing, as long as it goes on and nothing is to ``mend``."""
-        status = status_in(self.tree.job(job_id))
+        listed = files.names_if_any(self.tree.job(job_id))
+        status = status_in(self.tree.job(job_id), listed)
         if status is None:
             raise no_such_job(job_id, self.tree)
         if mend and status.state == states.LEASED:
             self._expire(job_id, status)
         if not status.is_terminal:
             return None
-        job = self.get(job_id)
+        job = self._read(job_id, listed)
         return job if job.is_terminal else None  # its result may be torn, and is done again
 
     def _expire(self, job_id: str, status: Status) -> None:

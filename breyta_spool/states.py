@@ -78,8 +78,10 @@ def is_legal(old: Status, new: Status) -> bool:
         return new.attempt == old.attempt + 1
     if old.state == QUEUED:
         return new.state == CANCELLED and new.attempt == old.attempt
-    if old.state != LEASED or new.state == LEASED:
+    if old.state != LEASED:
         return False
+    if new.state == LEASED:  # its holder makes sure that nobody else has the token
+        return new.attempt == old.attempt and new.token != old.token
     # A claim that is undone before its handler began does not count as an attempt.
     return new.attempt == old.attempt or (new.state == QUEUED and new.attempt == old.attempt - 1)
 
