@@ -65,37 +65,24 @@ def make_dir(path: str, mode: int = 0o777) -> None:
     _do("mkdir", path, os.mkdir, path, mode)
 
 
-def make_dirs(path: str, top: str) -> None:
-    """Make a directory and those above it, as far as they are missing, up to ``top``, which must be there."""
+def make_dirs(path: str, top: str, *, in_spool: bool = False) -> None:
+    """Make a directory and those above it, as far as they are missing, up to ``top``, which must be there.
+
+    ``in_spool``: ``top`` is the root of a spool, and nothing is made there once its spool.json is gone. Below an empty
+    mount point, it would be hidden as soon as the share is back. Raises FileNotFoundError.
+    """
+    above = os.path.dirname(path)
+    if in_spool and above == top and paths.SPOOL_FILE not in names(top):
+        raise FileNotFoundError(errno.ENOENT, "the spool is gone; is the share mounted?", top)
     try:
         make_dir(path)
     except FileExistsError:
         pass
     except FileNotFoundError:
-        above = os.path.dirname(path)
         if above == top:
             raise
-        make_dirs(above, top)
-        make_dirs(path, top)
-
-
-def make_dirs_of_spool(path: str, root: str) -> None:
-    """The same inside a spool. Raises FileNotFoundError when there is no spool (any more).
-
-    Below an empty mount point nothing may be made: it would be hidden as soon as the share is back.
-    """
-    if os.path.dirname(path) == root and paths.SPOOL_FILE not in names(root):
-        raise FileNotFoundError(errno.ENOENT, "the spool is gone; is the share mounted?", root)
-    try:
-        make_dir(path)
-    except FileExistsError:
-        pass
-    except FileNotFoundError:
-        above = os.path.dirname(path)
-        if above == root:
-            raise
-        make_dirs_of_spool(above, root)
-        make_dirs_of_spool(path, root)
+        make_dirs(above, top, in_spool=in_spool)
+        make_dirs(path, top, in_spool=in_spool)
 
 
 def write_new(path: str, data: bytes, mode: int = 0o666) -> None:

@@ -71,7 +71,7 @@ class Index:
 
     def make_dirs(self, path: str) -> None:
         """Make a directory of the spool and those above it. Raises FileNotFoundError when the spool is gone."""
-        files.make_dirs_of_spool(path, self.tree.root)
+        files.make_dirs(path, self.tree.root, in_spool=True)
 
     def ring(self, job_type: str) -> None:
         """Wake the idle workers of a type on this host: they watch this directory."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+import click
 
 from breyta_cli import output
 from breyta_spool import jsonio
@@ -14,6 +18,9 @@ if TYPE_CHECKING:
     from breyta_spool.spool import Spool
 
 FILE_LIMIT = 1 << 30
+
+Command = Callable[..., Any]
+NOTHING: Any = object()
 
 
 def document(name: str, text: str | None, file: str | None) -> Any:
@@ -25,12 +32,31 @@ def document(name: str, text: str | None, file: str | None) -> Any:
     return None if text is None else jsonio.parse(text, f"--{name}")
 
 
-def json_object(name: str, text: str | None, file: str | None) -> dict[str, Any]:
-    """The same for a document that must be an object; ``{}`` when neither was given."""
-    value = document(name, text, file)
-    if value is not None and not isinstance(value, dict):
-        raise InvalidInput(f"--{name} must be a JSON object, not {jsonio.kind_of(value)}", field=name)
-    return value or {}
+def json_option(name: str, text: str, *, any_value: bool = False, missing: Any = None) -> Callable[[Command], Command]:
+    """Declare ``--name JSON`` and ``--name-file FILE``; the command gets the one value as ``name``.
+
+    It must be an object, ``{}`` if it is not given, unless it may be ``any_value``: then ``missing`` stands for it.
+    """
+    key = name.replace("-", "_")
+
+    def declare(command: Command) -> Command:
+        @click.option(f"--{name}", metavar="JSON", help=text)
+        @click.option(f"--{name}-file", metavar="FILE", help="The same from a file, - for stdin.")
+        @functools.wraps(command)
+        def with_value(**options: Any) -> Any:
+            text, file = options[key], options.pop(f"{key}_file")
+            if text is None and file is None:
+                options[key] = missing if any_value else {}
+            else:
+                options[key] = document(name, text, file)
+                if not any_value and not isinstance(options[key], dict):
+                    kind = jsonio.kind_of(options[key])
+                    raise InvalidInput(f"--{name} must be a JSON object, not {kind}", field=name)
+            return command(**options)
+
+        return with_value
+
+    return declare
 
 
 def pairs(name: str, given: tuple[str, ...]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from typing import Any
 
 import click
 
@@ -63,23 +64,17 @@ def heartbeat(job_id: str, lease_token: str, lease_duration: str | None) -> None
 @_token
 @click.option("--status", default="running", show_default=True, help="leased, started or running.")
 @click.option("--message", default="", help="What is going on, for people.")
-@click.option("--details", metavar="JSON", help="An object with details.")
-@click.option("--details-file", metavar="FILE")
-@click.option("--metrics", metavar="JSON", help="An object with numbers.")
-@click.option("--metrics-file", metavar="FILE")
-@click.option("--artifacts", metavar="JSON", help="Artifacts made so far, described.")
-@click.option("--artifacts-file", metavar="FILE")
+@given.json_option("details", "An object with details.")
+@given.json_option("metrics", "An object with numbers.")
+@given.json_option("artifacts", "Artifacts made so far, described.", any_value=True)
 def progress(
     job_id: str,
     lease_token: str,
     status: str,
     message: str,
-    details: str | None,
-    details_file: str | None,
-    metrics: str | None,
-    metrics_file: str | None,
-    artifacts: str | None,
-    artifacts_file: str | None,
+    details: dict[str, Any],
+    metrics: dict[str, Any],
+    artifacts: Any,
 ) -> None:
     """Report progress on a claimed job and renew its lease.
 
@@ -91,9 +86,9 @@ def progress(
     lease.progress(
         message,
         status=status,
-        details=given.json_object("details", details, details_file),
-        metrics=given.json_object("metrics", metrics, metrics_file),
-        artifacts=given.document("artifacts", artifacts, artifacts_file),
+        details=details,
+        metrics=metrics,
+        artifacts=artifacts,
     )
     output.answer({"job": lease.job.to_map()})
 
@@ -103,27 +98,19 @@ def progress(
 @_token
 @click.option("--status", default="succeeded", show_default=True, help="succeeded, no_changes or cancelled.")
 @click.option("--summary", default="", help="The result in a sentence.")
-@click.option("--outputs", metavar="JSON", help="An object with the facts a flow branches on.")
-@click.option("--outputs-file", metavar="FILE")
-@click.option("--metrics", metavar="JSON", help="An object with numbers.")
-@click.option("--metrics-file", metavar="FILE")
-@click.option("--artifacts", metavar="JSON", help="An array of artifacts, described.")
-@click.option("--artifacts-file", metavar="FILE")
-@click.option("--worker-info", metavar="JSON", help="An object that says who did it.")
-@click.option("--worker-info-file", metavar="FILE")
+@given.json_option("outputs", "An object with the facts a flow branches on.")
+@given.json_option("metrics", "An object with numbers.")
+@given.json_option("artifacts", "An array of artifacts, described.", any_value=True)
+@given.json_option("worker-info", "An object that says who did it.")
 def complete(
     job_id: str,
     lease_token: str,
     status: str,
     summary: str,
-    outputs: str | None,
-    outputs_file: str | None,
-    metrics: str | None,
-    metrics_file: str | None,
-    artifacts: str | None,
-    artifacts_file: str | None,
-    worker_info: str | None,
-    worker_info_file: str | None,
+    outputs: dict[str, Any],
+    metrics: dict[str, Any],
+    artifacts: Any,
+    worker_info: dict[str, Any],
 ) -> None:
     """End a claimed job well. Exit code 6 when the lease is no longer held: then nothing was changed.
 
@@ -135,10 +122,10 @@ def complete(
     job = lease.complete(
         status=status,
         summary=summary,
-        outputs=given.json_object("outputs", outputs, outputs_file),
-        metrics=given.json_object("metrics", metrics, metrics_file),
-        artifacts=given.document("artifacts", artifacts, artifacts_file),
-        worker_info=given.json_object("worker-info", worker_info, worker_info_file),
+        outputs=outputs,
+        metrics=metrics,
+        artifacts=artifacts,
+        worker_info=worker_info,
     )
     output.answer({"job": job.to_map()})
 
@@ -148,19 +135,15 @@ def complete(
 @_token
 @click.option("--message", required=True, help="Why, for people.")
 @click.option("--code", default="failed", show_default=True, help="Why, for programs.")
-@click.option("--details", metavar="JSON", help="An object with details.")
-@click.option("--details-file", metavar="FILE")
-@click.option("--artifacts", metavar="JSON", help="An array of artifacts, described.")
-@click.option("--artifacts-file", metavar="FILE")
+@given.json_option("details", "An object with details.")
+@given.json_option("artifacts", "An array of artifacts, described.", any_value=True)
 def fail(
     job_id: str,
     lease_token: str,
     message: str,
     code: str,
-    details: str | None,
-    details_file: str | None,
-    artifacts: str | None,
-    artifacts_file: str | None,
+    details: dict[str, Any],
+    artifacts: Any,
 ) -> None:
     """End a claimed job as failed. Exit code 6 when the lease is no longer held.
 
@@ -174,8 +157,8 @@ def fail(
         .fail(
             message,
             code=code,
-            details=given.json_object("details", details, details_file),
-            artifacts=given.document("artifacts", artifacts, artifacts_file),
+            details=details,
+            artifacts=artifacts,
         )
     )
     output.answer({"job": job.to_map()})

@@ -54,13 +54,9 @@ def show(job_id: str) -> None:
 @click.option("--interval", metavar="DURATION", help="How often to look where the kernel does not tell. Default: 10s.")
 @click.option("--timeout", metavar="DURATION", help="How long to wait at most. Default: 30m, if nothing bounds it.")
 @click.option("--max-attempts", type=int, help="How many times to look at most.")
-@click.option(
-    "--backoff",
-    metavar="JSON",
-    help='{"type": "exponential", "factor": 2, "max": "1m"}; also linear, constant.',
-)
+@given.json_option("backoff", '{"type": "exponential", "factor": 2, "max": "1m"}; also linear, constant.')
 def await_(
-    job_id: str, interval: str | None, timeout: str | None, max_attempts: int | None, backoff: str | None
+    job_id: str, interval: str | None, timeout: str | None, max_attempts: int | None, backoff: dict[str, Any]
 ) -> None:
     """Wait until a job has ended and show it.
 
@@ -75,7 +71,7 @@ def await_(
         "interval": interval,
         "timeout": timeout,
         "max_attempts": max_attempts,
-        "backoff": given.json_object("backoff", backoff, None) or None,
+        "backoff": backoff or None,
     }
     if sys.stderr.isatty():
         job = _await_shown(spool, job_id, bounds)

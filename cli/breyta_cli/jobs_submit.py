@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from breyta_cli import given, output
@@ -10,10 +12,8 @@ from breyta_cli.tree import command
 
 @command()
 @click.option("--type", "job_type", required=True, help="The job type: which workers may take it.")
-@click.option("--payload", metavar="JSON", help="The input: any JSON value. Default: {}.")
-@click.option("--payload-file", metavar="FILE", help="The same from a file, - for stdin.")
-@click.option("--metadata", metavar="JSON", help="An object for orchestration and operators.")
-@click.option("--metadata-file", metavar="FILE", help="The same from a file.")
+@given.json_option("payload", "The input: any JSON value. Default: {}.", any_value=True, missing={})
+@given.json_option("metadata", "An object for orchestration and operators.")
 @click.option("--max-attempts", type=int, help="How many leases the job may use. Default: the spool's (3).")
 @click.option("--root-workflow-id", help="The workflow run that this job belongs to.")
 @click.option("--parent-step-id", help="The step of it that submits the job.")
@@ -21,10 +21,8 @@ from breyta_cli.tree import command
 @click.option("--fanout-max-concurrency", type=int, help="How many of a fan-out may run at once; for flows.")
 def create(
     job_type: str,
-    payload: str | None,
-    payload_file: str | None,
-    metadata: str | None,
-    metadata_file: str | None,
+    payload: Any,
+    metadata: dict[str, Any],
     max_attempts: int | None,
     root_workflow_id: str | None,
     parent_step_id: str | None,
@@ -37,11 +35,10 @@ def create(
     Example:
       breyta jobs create --type agent-review --payload '{"surface": "flows-api"}'
     """
-    nothing = payload is None and payload_file is None
     job = given.spool().submit(
         job_type,
-        {} if nothing else given.document("payload", payload, payload_file),
-        metadata=given.json_object("metadata", metadata, metadata_file),
+        payload,
+        metadata=metadata,
         max_attempts=max_attempts,
         root_workflow_id=root_workflow_id,
         parent_step_id=parent_step_id,

@@ -50,19 +50,15 @@ def state(job_dir: str | None) -> None:
 @click.option("--message", default="", help="What is going on, for people.")
 @click.option("--detail", "detail", multiple=True, metavar="K=V", help="A detail; repeatable.")
 @click.option("--metric", "metric", multiple=True, metavar="K=V", help="A number; repeatable.")
-@click.option("--details", metavar="JSON", help="An object with details.")
-@click.option("--details-file", metavar="FILE")
-@click.option("--metrics", metavar="JSON", help="An object with numbers.")
-@click.option("--metrics-file", metavar="FILE")
+@given.json_option("details", "An object with details.")
+@given.json_option("metrics", "An object with numbers.")
 def progress(
     status: str,
     message: str,
     detail: tuple[str, ...],
     metric: tuple[str, ...],
-    details: str | None,
-    details_file: str | None,
-    metrics: str | None,
-    metrics_file: str | None,
+    details: dict[str, Any],
+    metrics: dict[str, Any],
 ) -> None:
     """Report progress.
 
@@ -73,8 +69,8 @@ def progress(
     report = _context().dir.report(
         status,
         message,
-        given.json_object("details", details, details_file) | given.pairs("detail", detail),
-        given.json_object("metrics", metrics, metrics_file) | given.pairs("metric", metric),
+        details | given.pairs("detail", detail),
+        metrics | given.pairs("metric", metric),
     )
     output.answer({"progress": report})
 
@@ -111,8 +107,7 @@ def attach_file(
 @command("attach-kv")
 @click.option("--label", required=True, help="What it is.")
 @click.option("--key", help="The key, within the job. Default: the label.")
-@click.option("--value", metavar="JSON", help="The value.")
-@click.option("--value-file", metavar="FILE", help="The same from a file.")
+@given.json_option("value", "The value.", any_value=True, missing=given.NOTHING)
 @click.option("--field", "field", multiple=True, metavar="K=V", help="A field of an object value; repeatable.")
 @click.option("--kind", default="kv", show_default=True, help="What kind of artifact.")
 @click.option("--content-type", default="application/json", show_default=True, help="Its media type.")
@@ -121,8 +116,7 @@ def attach_file(
 def attach_kv(
     label: str,
     key: str | None,
-    value: str | None,
-    value_file: str | None,
+    value: Any,
     field: tuple[str, ...],
     kind: str,
     content_type: str,
@@ -135,12 +129,10 @@ def attach_kv(
     Example:
       breyta jobs worker attach-kv --label review-summary --field finding-count=1 --field severity=high
     """
-    content = given.document("value", value, value_file)
     fields = given.pairs("field", field)
-    if content is None and value is None and value_file is None:
-        if not fields:
-            raise InvalidInput("there is no value: give --value, --value-file or --field", field="value")
-        content = {}
+    if value is given.NOTHING and not fields:
+        raise InvalidInput("there is no value: give --value, --value-file or --field", field="value")
+    content = {} if value is given.NOTHING else value
     if fields and not isinstance(content, dict):
         raise InvalidInput(f"--field adds to an object, but --value is {jsonio.kind_of(content)}", field="field")
     content = {**content, **fields} if fields else content
@@ -211,20 +203,16 @@ def _rows(rows: str | None, rows_file: str | None) -> Any:
 @click.option("--status", default=states.SUCCEEDED, show_default=True, help="succeeded, no_changes or cancelled.")
 @click.option("--summary", default="", help="The result in a sentence.")
 @click.option("--output", "output_", multiple=True, metavar="K=V", help="A fact a flow branches on; repeatable.")
-@click.option("--outputs", metavar="JSON", help="An object with such facts.")
-@click.option("--outputs-file", metavar="FILE")
+@given.json_option("outputs", "An object with such facts.")
 @click.option("--metric", "metric", multiple=True, metavar="K=V", help="A number; repeatable.")
-@click.option("--metrics", metavar="JSON", help="An object with numbers.")
-@click.option("--metrics-file", metavar="FILE")
+@given.json_option("metrics", "An object with numbers.")
 def finish(
     status: str,
     summary: str,
     output_: tuple[str, ...],
-    outputs: str | None,
-    outputs_file: str | None,
+    outputs: dict[str, Any],
     metric: tuple[str, ...],
-    metrics: str | None,
-    metrics_file: str | None,
+    metrics: dict[str, Any],
 ) -> None:
     """Say how the job ended; the worker publishes it when the handler exits with 0.
 
@@ -235,8 +223,8 @@ def finish(
     result = _context().finish(
         status,
         summary,
-        given.json_object("outputs", outputs, outputs_file) | given.pairs("output", output_),
-        given.json_object("metrics", metrics, metrics_file) | given.pairs("metric", metric),
+        outputs | given.pairs("output", output_),
+        metrics | given.pairs("metric", metric),
     )
     output.answer({"result": result})
 
@@ -245,14 +233,13 @@ def finish(
 @click.option("--message", required=True, help="Why, for people.")
 @click.option("--code", default="handler_failed", show_default=True, help="Why, for programs.")
 @click.option("--detail", "detail", multiple=True, metavar="K=V", help="A detail; repeatable.")
-@click.option("--details", metavar="JSON", help="An object with details.")
-@click.option("--details-file", metavar="FILE")
-def fail(message: str, code: str, detail: tuple[str, ...], details: str | None, details_file: str | None) -> None:
+@given.json_option("details", "An object with details.")
+def fail(message: str, code: str, detail: tuple[str, ...], details: dict[str, Any]) -> None:
     """Say that the job failed and why; the worker publishes it when the handler exits.
 
     \b
     Example:
       breyta jobs worker fail --message "no such surface" --code unknown_surface --detail surface="$surface"
     """
-    said = given.json_object("details", details, details_file) | given.pairs("detail", detail)
+    said = details | given.pairs("detail", detail)
     output.answer({"result": _context().fail(message, code, said)})
