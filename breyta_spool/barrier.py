@@ -43,18 +43,27 @@ class Barrier:
         self._turn = threading.Condition()
         self._started = 0
         self._finished = 0
-        self._errors: dict[int, OSError] = {}
+        self._failure: OSError | None = None
 
     def __call__(self, written: Callable[[], Iterable[str]]) -> None:
         """Return once everything written so far is on the disk. Raises OSError when the disk reports a failure.
 
+        After a failure every later call fails too: the kernel tells of lost writes once and then forgets them, so a
+        later success would vouch for what is gone. A new process starts afresh.
+
         ``written`` names the files and directories of this change, for systems where each is synced alone.
         """
+        if self._failure is not None:
+            raise _again(self._failure)
         if self._fd < 0:
             self._open()
         if self._call is None:
-            for path in written():
-                _fsync(path)
+            try:
+                for path in written():
+                    _fsync(path)
+            except OSError as error:
+                self._failure = error
+                raise
         else:
             self._join_a_sync(self._call)
 
@@ -71,24 +80,24 @@ class Barrier:
             mine = self._started + 1
             while self._finished < mine and self._started > self._finished:
                 self._turn.wait()
+            if self._failure is not None:
+                raise _again(self._failure)
             if self._finished >= mine:
-                if error := self._errors.get(mine):
-                    raise error
                 return
             self._started = mine
-        failure: OSError | None = None
         try:
             syncfs(self._fd)
         except OSError as error:
-            failure = error
-        with self._turn:
-            self._finished = mine
-            if failure is not None:
-                self._errors[mine] = failure
-            self._errors.pop(mine - 1000, None)
-            self._turn.notify_all()
-        if failure is not None:
-            raise failure
+            self._failure = error
+            raise
+        finally:
+            with self._turn:
+                self._finished = mine
+                self._turn.notify_all()
+
+
+def _again(failure: OSError) -> OSError:
+    return OSError(failure.errno, f"{failure.strerror}; writes before it may be lost, so this process stops here")
 
 
 def _fsync(path: str) -> None:

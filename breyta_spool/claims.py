@@ -418,6 +418,9 @@ class Claims:
             if status is None:
                 raise no_such_job(job_id, self.tree)
             if status.is_terminal:
+                if status.state == states.CANCELLED:
+                    # DURABLE: who cancelled it may have failed at his barrier.
+                    self.commit(lambda: iter([f"{job_dir}/{paths.CANCEL}", job_dir]))
                 return status
             if paths.CANCEL not in files.names(job_dir):
                 note = {"requestedAt": outputs.now(), "requestedBy": requested_by, "reason": reason}

@@ -35,7 +35,7 @@ def _do(operation: str, path: str, call: Callable[..., T], *args: Any) -> T:
     """One change of the disk. ESTALE, which NFS answers when a directory was replaced under us, is tried again."""
     for attempt in range(_STALE_TRIES):
         try:
-            if hook is not None:
+            if hook is not None and operation:
                 hook(operation, path)
             return call(*args)
         except OSError as error:
@@ -47,14 +47,7 @@ def _do(operation: str, path: str, call: Callable[..., T], *args: Any) -> T:
 
 def _look(call: Callable[..., T], *args: Any) -> T:
     """The same for a call that changes nothing."""
-    for attempt in range(_STALE_TRIES):
-        try:
-            return call(*args)
-        except OSError as error:
-            if error.errno != errno.ESTALE:
-                raise
-            time.sleep(0.01 * 4**attempt)
-    return call(*args)
+    return _do("", "", call, *args)
 
 
 # -- changing ---------------------------------------------------------------------------------------
@@ -147,11 +140,17 @@ def publish_new(path: str, data: bytes) -> None:
     directory, name = os.path.split(path)
     aside = f"{directory}/.{name}.{os.getpid()}.{time.monotonic_ns():x}"
     write_new(aside, data)
+    _place(aside, path)
+
+
+def _place(aside: str, path: str) -> None:
+    """Give a prepared file its name, if nobody has it. Raises FileExistsError."""
+    directory, name = os.path.split(path)
     try:
         _do("link", path, os.link, aside, path)
-    except FileExistsError:
-        raise
-    except OSError:
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
         if name in names(directory):
             raise FileExistsError(errno.EEXIST, "somebody else was faster", path) from None
         rename(aside, path)  # a file system without hard links
@@ -306,38 +305,48 @@ def sweep(path: str) -> None:
 def copy_new(source: str, destination: str) -> tuple[int, str]:
     """Copy a regular file to a new name, by the kernel where it can; gives its size in bytes and its sha256.
 
-    Raises InvalidInput when the source is not a regular file or changes while it is copied; then no copy is left.
+    The copy is seen whole or not at all. Raises FileExistsError, and InvalidInput when the source is not a regular
+    file or changes while it is copied.
     """
-    import hashlib
-
+    if os.path.lexists(destination):
+        raise FileExistsError(errno.EEXIST, "there is a file of that name", destination)
+    directory, name = os.path.split(destination)
+    aside = f"{directory}/.{name}.{os.getpid()}.{time.monotonic_ns():x}"
     fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         before = os.fstat(fd)
         if not stat.S_ISREG(before.st_mode):
             raise InvalidInput(f"not a regular file: {source}", path=source)
-        out = _do("create", destination, os.open, destination, _LOCK | os.O_EXCL, 0o666)
-        try:
-            _copy_bytes(fd, out, before.st_size)
-            os.lseek(out, 0, os.SEEK_SET)
-            with open(out, "rb", closefd=False) as copied:
-                digest = hashlib.file_digest(copied, "sha256").hexdigest()
-            size = os.fstat(out).st_size
-        except BaseException:
-            os.close(out)
-            _forget(destination)
-            raise
-        os.close(out)
+        size, digest = _copy_aside(fd, aside, before.st_size)
         after = os.fstat(fd)
+        if (after.st_size, after.st_mtime_ns, size) != (before.st_size, before.st_mtime_ns, before.st_size):
+            _forget(aside)
+            hint = "attach it when nothing writes to it any more"
+            raise InvalidInput(f"{source} changed while it was copied", hint=hint, path=source)
     finally:
         os.close(fd)
-    if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns) or size != before.st_size:
-        _forget(destination)
-        raise InvalidInput(
-            f"{source} changed while it was copied",
-            hint="attach it when nothing writes to it any more",
-            path=source,
-        )
+    _place(aside, destination)
     return size, digest
+
+
+def _copy_aside(source: int, aside: str, size: int) -> tuple[int, str]:
+    import hashlib
+
+    out = _do("create", aside, os.open, aside, _LOCK | os.O_EXCL, 0o666)
+    try:
+        if hook is not None:
+            hook("write", aside)
+        _copy_bytes(source, out, size)
+        os.lseek(out, 0, os.SEEK_SET)
+        with open(out, "rb", closefd=False) as copied:
+            digest = hashlib.file_digest(copied, "sha256").hexdigest()
+        copied_bytes = os.fstat(out).st_size
+    except BaseException:
+        os.close(out)
+        _forget(aside)
+        raise
+    os.close(out)
+    return copied_bytes, digest
 
 
 def _copy_bytes(source: int, destination: int, size: int) -> None:

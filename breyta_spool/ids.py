@@ -29,7 +29,8 @@ _last = 0
 
 def _start_afresh() -> None:
     """In a forked child: or it would count on from the same number as its siblings."""
-    global _last
+    global _last, _lock
+    _lock = threading.Lock()
     _last = int.from_bytes(os.urandom(10), "big")
 
 

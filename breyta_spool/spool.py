@@ -46,6 +46,8 @@ from breyta_spool.records import (
 )
 from breyta_spool.states import Status
 
+REAP_SECONDS = 15.0
+"""How often those who claim through the library look for leases that ran out, even while there is other work."""
 MEND_SECONDS = 1.0
 """How often an await looks whether the lease of its job ran out, at most."""
 _NO_PAYLOAD: dict[str, Any] = {}
@@ -65,6 +67,7 @@ class Spool:
         self.barrier = Barrier(root)
         self.claims = Claims(self.tree, settings, self.barrier)
         self.index: Index = self.claims.index
+        self._next_reap: dict[str, float] = {}
         self._queues: dict[tuple[str, str | None], Queue] = {}
 
     # -- make, open ---------------------------------------------------------------------------------
@@ -316,6 +319,9 @@ class Spool:
         queue = self._queues.pop((job_type, batch_id), None) or self.queue(job_type, batch_id)
         try:
             with doing("claim a job"):
+                if time.monotonic() >= self._next_reap.get(job_type, 0.0):
+                    self._next_reap[job_type] = time.monotonic() + REAP_SECONDS
+                    self.claims.expire(job_type)
                 held = self.claims.claim(queue, job_type, worker_id, dict(labels or {}), lease_ms)
                 if held is None and self.claims.expire(job_type):
                     held = self.claims.claim(queue, job_type, worker_id, dict(labels or {}), lease_ms)

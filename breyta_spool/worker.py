@@ -16,8 +16,10 @@ from breyta_spool import durations, files, handler, jsonio, outputs, paths, resu
 from breyta_spool.claims import Held
 from breyta_spool.errors import InvalidInput, LeaseLost, SpoolError, doing
 from breyta_spool.handler import Handler, Run
+from breyta_spool.jobs import RECORD_LIMIT
 from breyta_spool.lease import lease_duration
 from breyta_spool.records import Worker as WorkerRecord
+from breyta_spool.records import read_record
 from breyta_spool.results import Outcome
 from breyta_spool.spool import Spool
 from breyta_spool.waiting import Wake
@@ -233,6 +235,11 @@ class Worker:
                 self.spool.claims.finish(held.dir, self._type, outcome, info)
                 return outcome
             except OSError as error:
+                if held.dir.ended:
+                    # It counts already, and only its barrier failed: whoever awaits it asks for his own.
+                    self.log(f"{held.job_id}: the disk did not sync, so this worker stops: {error}")
+                    self.stop()
+                    raise
                 if self._abort.is_set():
                     raise
                 self.log(f"{held.job_id}: cannot write its result, trying again in {pause:g}s: {error}")
@@ -293,8 +300,11 @@ class Keeper(threading.Thread):
             self._change.notify()
         if self.is_alive():
             self.join(timeout=5)
-        with suppress(OSError):
-            files.unlink(self._worker.spool.tree.worker(self._worker.worker_id))
+        with suppress(OSError, SpoolError):
+            path = self._worker.spool.tree.worker(self._worker.worker_id)
+            record = read_record(WorkerRecord, files.read(path, RECORD_LIMIT), path)
+            if (record.host, record.pid) == (self._worker._host, os.getpid()):  # not that of a namesake
+                files.unlink(path)
 
     def run(self) -> None:
         """Look after everything once a tick."""

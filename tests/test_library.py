@@ -20,6 +20,7 @@ from breyta_spool import (
     NotFound,
     Spool,
     StorageError,
+    files,
 )
 from breyta_spool.handler import ActiveJob
 from breyta_spool.paths import TOP
@@ -674,3 +675,73 @@ def test_a_claim_that_is_still_being_written_does_not_disturb_readers(spool: Spo
     assert spool.claim("t", "w") is None, "without a claim the spool's own lease duration counts"
     age_lease(spool, job, 130)
     assert spool.claim("t", "w") is not None
+
+
+def test_those_who_claim_by_the_library_take_lost_leases_back_while_there_is_other_work(spool: Spool) -> None:
+    lost = spool.submit("t", max_attempts=2)
+    assert spool.claim("t", "w") is not None
+    age_lease(spool, lost)
+    for _ in range(3):
+        spool.submit("t")
+    other = Spool.open(spool.root)
+    claimed = [lease.job_id for _ in range(3) if (lease := other.claim("t", "w2"))]
+    assert lost.job_id in claimed
+
+
+def test_a_file_that_changes_while_it_is_attached_is_refused_and_none_is_left(spool: Spool, tmp_path: Path) -> None:
+    spool.submit("t")
+    lease = spool.claim("t", "w")
+    assert lease is not None
+    growing = tmp_path / "growing.log"
+    growing.write_bytes(b"x" * 1000)
+
+    def grow(operation: str, path: str) -> None:
+        if operation == "write":
+            with growing.open("ab") as file:
+                file.write(b"more")
+
+    files.hook = grow
+    try:
+        with pytest.raises(InvalidInput, match="changed while it was copied"):
+            lease.dir.attach_file(str(growing))
+    finally:
+        files.hook = None
+    assert os.listdir(lease.dir.artifacts) == []
+    assert lease.dir.attach_file(str(growing))["sizeBytes"] == 1004
+
+
+@pytest.mark.parametrize("kind", ["directory", "pipe", "device"])
+def test_only_regular_files_are_attached(spool: Spool, tmp_path: Path, kind: str) -> None:
+    spool.submit("t")
+    lease = spool.claim("t", "w")
+    assert lease is not None
+    source = {"directory": str(tmp_path), "pipe": str(tmp_path / "pipe"), "device": "/dev/zero"}[kind]
+    if kind == "pipe":
+        os.mkfifo(source)
+    with pytest.raises(InvalidInput, match="not a regular file"):
+        lease.dir.attach_file(source)
+
+
+def test_files_of_one_name_are_all_kept(spool: Spool, tmp_path: Path) -> None:
+    spool.submit("t")
+    lease = spool.claim("t", "w")
+    assert lease is not None
+    for n in range(3):
+        (tmp_path / "report.tar.gz").write_text(str(n))
+        lease.dir.attach_file(str(tmp_path / "report.tar.gz"))
+    done = lease.complete()
+    names = ["report.tar.gz", "report-2.tar.gz", "report-3.tar.gz"]
+    assert [str(a["resourceUri"]).rpartition("1.")[2] for a in done.artifacts] == names  # type: ignore[index,call-overload]
+    assert [(job_dir(spool, done) / "artifacts" / name).read_text() for name in names] == ["0", "1", "2"]
+
+
+def test_a_worker_that_stops_leaves_the_record_of_its_namesake(spool: Spool) -> None:
+    spool.submit("t")
+    record = Path(spool.root, "workers/w.json")
+
+    def namesake_comes(active: ActiveJob) -> None:
+        until(record.exists)
+        record.write_text(record.read_text().replace(f'"pid": {os.getpid()}', '"pid": 1'))
+
+    work_off(spool, namesake_comes, worker_id="w")
+    assert '"pid": 1' in record.read_text()

@@ -108,3 +108,18 @@ def test_the_kernel_tells_of_arrivals_and_touches(tmp_path: Path) -> None:
 
 def test_where_nothing_can_be_watched_polling_is_left(tmp_path: Path) -> None:
     assert Wake().watch(str(tmp_path / "missing")) is False
+
+
+def test_a_wake_that_is_closed_may_still_be_set_and_its_watches_are_used_again(tmp_path: Path) -> None:
+    for _ in range(10):
+        wake = Wake()
+        assert wake.watch(str(tmp_path))
+        (tmp_path / "a").touch()
+        (tmp_path / "a").rename(tmp_path / "b")
+        wake.close()
+        wake.set()
+        wake.close()
+    fresh = Wake()
+    assert fresh.watch(str(tmp_path))
+    assert not fresh.wait(0.05), "what an earlier watch was told is not told again"
+    fresh.close()

@@ -377,7 +377,10 @@ def test_a_handler_is_stopped_when_its_lease_is_lost(cli: Cli, spool: Spool, tmp
         status.rename(status.with_name("status.queued.1"))  # what a reaper does
         until(lambda: gone(child))
         until(lambda: spool.get(job.job_id).attempt == 2)  # and the same worker takes it again
-        worker.kill()
+        for _ in range(2):
+            worker.terminate()
+            time.sleep(0.1)
+        worker.communicate(timeout=20)
         assert not (job_dir(spool, job) / "attempt-1/result.json").exists()
     finally:
         end_process(worker)

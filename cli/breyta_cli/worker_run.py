@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -162,9 +163,8 @@ def _stop_on_signals(worker: Worker) -> None:
         seen.append(number)
         if len(seen) == 1:
             _log("stopping when the running jobs have ended; a second signal gives them back at once")
-            worker.stop()
-        else:
-            worker.abort()
+        # In a thread of its own: a second signal may come while the first is still at work, holding its locks.
+        threading.Thread(target=worker.stop if len(seen) == 1 else worker.abort).start()
 
     signal.signal(signal.SIGTERM, handle)
     signal.signal(signal.SIGINT, handle)

@@ -1,0 +1,112 @@
+"""A rename was done, but its answer says that it failed: the operation has won all the same."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from breyta_spool import LeaseLost, files, states
+from tests.crash import worlds
+from tests.crash.worlds import TYPE, World, settled
+
+ANSWERS = [errno.ENOENT, errno.EIO, errno.ETIMEDOUT, errno.ESTALE]
+"""What a client says whose reply was lost: the second try finds no source; a soft mount gives up."""
+
+
+class LostReply:
+    """A hook that does the rename to a name that ``ends`` so, once; then it answers with an error.
+
+    With ENOENT the product's own rename finds that out by itself: the source is gone.
+    """
+
+    def __init__(self, begins: str, code: int) -> None:
+        self.done = False
+        self._begins = begins
+        self._code = code
+
+    def __call__(self, operation: str, path: str) -> None:
+        if self.done or operation != "rename" or not os.path.basename(path).startswith(self._begins):
+            return
+        try:
+            os.rename(self._source(path), path)
+        except FileNotFoundError:
+            return  # the directory above is still missing
+        self.done = True
+        if self._code != errno.ENOENT:
+            raise OSError(self._code, os.strerror(self._code), path)
+
+    @staticmethod
+    def _source(path: str) -> str:
+        directory, name = os.path.split(path)
+        if name.startswith("job-"):
+            return f"{directory}/../../../tmp/{name}"
+        (source,) = [found for found in os.listdir(directory) if found.startswith(states.PREFIX)]
+        return f"{directory}/{source}"
+
+
+def _submit(world: World) -> None:
+    world.acknowledged.append(world.spool.submit(TYPE, {"n": 1}).job_id)
+
+
+def _claim(world: World) -> None:
+    world.held = world.spool.claim(TYPE, "holder")
+    assert world.lease.job_id == world.job_id
+    assert world.lease.complete(outputs={"by": "holder"}).attempt == 1
+
+
+def _finish(world: World) -> None:
+    assert world.lease.complete(outputs={"by": "holder"}).outputs == {"by": "holder"}
+
+
+def _cancel(world: World) -> None:
+    assert world.spool.cancel(world.job_id).status == states.CANCELLED
+
+
+def _give_back(world: World) -> None:
+    """Others may give the status file the same name, so it proves nothing: "not by me" is a fair answer here."""
+    with suppress(LeaseLost):
+        assert world.lease.give_back().status == states.QUEUED
+
+
+def _expire(world: World) -> None:
+    assert world.spool.claims.expire(TYPE) in (0, 1)
+
+
+def _redo(world: World) -> None:
+    assert world.spool.get(world.job_id).status == states.QUEUED
+
+
+CASES: list[tuple[Callable[[Path], World], Callable[[World], None], str, str, int]] = [
+    (worlds.empty, _submit, "job-", states.SUCCEEDED, 1),
+    (worlds.queued, _claim, "status.leased.", states.SUCCEEDED, 1),
+    (worlds.leased, _finish, "status.succeeded.", states.SUCCEEDED, 1),
+    (worlds.queued, _cancel, "status.cancelled.", states.CANCELLED, 0),
+    (worlds.leased, _give_back, "status.queued.", states.SUCCEEDED, 2),
+    (worlds.expired, _expire, "status.queued.", states.SUCCEEDED, 2),
+    (worlds.torn_result, _redo, "status.queued.", states.SUCCEEDED, 2),
+]
+
+
+@pytest.mark.parametrize("code", ANSWERS, ids=[errno.errorcode[code] for code in ANSWERS])
+@pytest.mark.parametrize(
+    ("prepare", "act", "begins", "end", "attempt"), CASES, ids=[case[1].__name__[1:] for case in CASES]
+)
+def test_an_operation_whose_reply_was_lost_is_seen_as_done(
+    tmp_path: Path, prepare: Any, act: Any, begins: str, end: str, attempt: int, code: int
+) -> None:
+    world = prepare(tmp_path / "spool")
+    reply = LostReply(begins, code)
+    files.hook = reply
+    try:
+        act(world)
+    finally:
+        files.hook = None
+    assert reply.done
+    job = settled(world)
+    assert (job.status, job.attempt) == (end, attempt)
