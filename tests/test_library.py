@@ -22,9 +22,10 @@ from breyta_spool import (
     StorageError,
     files,
 )
-from breyta_spool.handler import ActiveJob
+from breyta_spool.handler import ActiveJob, PythonHandler
 from breyta_spool.paths import TOP
 from breyta_spool.results import Outcome
+from breyta_spool.worker import Settings, Worker
 from tests.world import age_lease, everything_in, job_dir, until, work_off
 
 
@@ -743,5 +744,6 @@ def test_a_worker_that_stops_leaves_the_record_of_its_namesake(spool: Spool) -> 
         until(record.exists)
         record.write_text(record.read_text().replace(f'"pid": {os.getpid()}', '"pid": 1'))
 
-    work_off(spool, namesake_comes, worker_id="w")
+    handler = PythonHandler(namesake_comes, "f", spool.root)
+    assert Worker(spool, handler, Settings("t", worker_id="w", once=True)).run().handled == 1
     assert '"pid": 1' in record.read_text()
