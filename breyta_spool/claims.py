@@ -13,19 +13,18 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from breyta_spool import durations, files, ids, jobs, jsonio, outputs, paths, states
+from breyta_spool import durations, files, finishing, ids, jobs, jsonio, outputs, paths, states
 from breyta_spool.barrier import Barrier
-from breyta_spool.errors import Damaged, InvalidInput, NotFound, SpoolError
+from breyta_spool.errors import Damaged, NotFound, SpoolError
 from breyta_spool.index import Index, Queue, status_in
 from breyta_spool.outputs import AttemptDir
-from breyta_spool.records import JobRecord, ResultRecord, SpoolRecord, read_fields
+from breyta_spool.records import JobRecord, SpoolRecord
 from breyta_spool.results import Outcome
 from breyta_spool.states import Status
+from breyta_spool.turns import Turn
 
 LEFTOVER_SECONDS = 86_400
 """How old something in tmp/ must be before it counts as left behind."""
-TURN_SECONDS = 1.0
-"""How long a worker waits for its turn to read the queue before it goes on without."""
 
 
 @dataclass
@@ -84,8 +83,8 @@ class Claims:
             queue.take(attempt, wait_for_turn)
         return won[0] if won else None
 
-    def _turn(self, job_type: str) -> _Turn:
-        return _Turn(self.tree.lock(f"claim.{job_type}") if self.settings.locks else "")
+    def _turn(self, job_type: str) -> Turn:
+        return Turn(self.tree.lock(f"claim.{job_type}") if self.settings.locks else "")
 
     def _try(
         self,
@@ -235,9 +234,9 @@ class Claims:
         """
         attached = directory.sealed()
         if not directory.ended:
-            self._publish(directory, outcome, self._result(directory, outcome, attached, worker_info))
+            self._publish(directory, outcome, finishing.result_of(directory, outcome, attached, worker_info))
         with suppress(OSError):  # the result counts from the rename on; whoever finds these wrong mends them
-            self.link_outcome(directory.job_dir, directory.attempt, bool(attached))
+            finishing.link_outcome(directory.job_dir, directory.attempt, bool(attached))
             self.index.move(directory.job_id, paths.leased(job_type), paths.finished(directory.ended, job_type))
         self.commit(lambda: self.written_by(directory.job_id, directory.attempt))
 
@@ -260,63 +259,14 @@ class Claims:
             raise
         ended = Status(outcome.status, directory.attempt)
         done = files.swap(directory.job_dir, directory.status_name, ended.name)
-        if not done and not self._counts(directory, ended, data):
+        if not done and not finishing.counts(directory, ended, data):
             raise outputs.lease_lost(directory.job_id, directory.attempt)
         directory.ended = outcome.status
-
-    @staticmethod
-    def _counts(directory: AttemptDir, ended: Status, data: bytes) -> bool:
-        """Whether the result counts after all: the reply to a rename can be lost. Then it is ours, to the byte."""
-        if ended.name not in files.names_if_any(directory.job_dir):
-            return False
-        return files.read(f"{directory.path}/{paths.RESULT}", jobs.RESULT_LIMIT) == data
-
-    @staticmethod
-    def _result(
-        directory: AttemptDir, outcome: Outcome, attached: list[dict[str, Any]], worker_info: dict[str, Any]
-    ) -> bytes:
-        known = [described.get("resourceUri") for described in attached]
-        artifacts = attached + [
-            a for a in outcome.artifacts if not (isinstance(a, dict) and a.get("resourceUri", a) in known)
-        ]
-        fields = {
-            "jobId": directory.job_id,
-            "attempt": directory.attempt,
-            "status": outcome.status,
-            "summary": outcome.summary,
-            "outputs": outcome.outputs,
-            "metrics": outcome.metrics,
-            "artifacts": artifacts,
-            "error": outcome.error,
-            "workerInfo": {**worker_info, **outcome.worker_info},
-            "completedAt": outputs.now(),
-        }
-        data = jsonio.record(fields, "the result")
-        try:
-            # What its readers would refuse must not be accepted.
-            if len(data) > jobs.RESULT_LIMIT:
-                raise Damaged(f"the result has {len(data)} bytes; at most {jobs.RESULT_LIMIT} are allowed")
-            if data.count(b"[") + data.count(b"{") > jsonio.MAX_DEPTH:
-                jsonio.check_depth(fields, "the result", jsonio.MAX_DEPTH + 3)
-            read_fields(ResultRecord, fields, "the result")
-        except Damaged as error:
-            raise InvalidInput(error.message, hint="attach large results as files or tables") from None
-        return data
-
-    @staticmethod
-    def link_outcome(job_dir: str, number: int, with_artifacts: bool) -> None:
-        """Point result.json and artifacts of a job at those of the attempt that counted. Raises OSError."""
-        attempt = paths.attempt_name(number)
-        with suppress(FileExistsError):
-            files.symlink(f"{attempt}/{paths.RESULT}", f"{job_dir}/{paths.RESULT}")
-        if with_artifacts and os.path.isdir(f"{job_dir}/{attempt}/{paths.ARTIFACTS}"):
-            with suppress(FileExistsError):
-                files.symlink(f"{attempt}/{paths.ARTIFACTS}", f"{job_dir}/{paths.ARTIFACTS}")
 
     def written_by(self, job_id: str, attempt: int) -> Iterator[str]:
         """What an attempt wrote, for a barrier that syncs each."""
         job_dir = self.tree.job(job_id)
-        yield from tree_of(f"{job_dir}/{paths.attempt_name(attempt)}")
+        yield from finishing.tree_of(f"{job_dir}/{paths.attempt_name(attempt)}")
         yield job_dir
 
     def commit(self, written: Callable[[], Iterator[str]]) -> None:
@@ -448,45 +398,6 @@ class Claims:
         if files.swap(job_dir, ended.name, again.name):
             self.index.move(job_id, paths.leased(job_type), paths.list_of(again, job_type))
             self.index.ring(job_type)
-
-
-class _Turn:
-    """A worker's turn at a queue: held from the first call to the end of the block, or not at all.
-
-    The lock keeps idle workers that wake for one job from all reading the queue at once. Nothing depends on it: where
-    locks do not work, or the holder hangs, the wait ends after TURN_SECONDS and the claim goes on.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._lock: Any = None
-
-    def __enter__(self) -> Callable[[], None]:
-        return self._wait
-
-    def _wait(self) -> None:
-        if not self._path or self._lock is not None:
-            return
-        from filelock import FileLock, Timeout
-
-        lock = FileLock(self._path, timeout=TURN_SECONDS)
-        try:
-            lock.acquire(poll_interval=0.005)
-        except (Timeout, OSError, NotImplementedError):
-            return
-        self._lock = lock
-
-    def __exit__(self, *_: object) -> None:
-        if self._lock is not None:
-            with suppress(OSError):
-                self._lock.release()
-
-
-def tree_of(directory: str) -> Iterator[str]:
-    """A directory and the regular files and directories below it, for a barrier that syncs each."""
-    for at, _, names in os.walk(directory):
-        yield from (path for name in names if not os.path.islink(path := f"{at}/{name}"))
-        yield at
 
 
 def no_such_job(job_id: str, tree: paths.Tree) -> SpoolError:

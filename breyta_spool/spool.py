@@ -22,7 +22,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any
 
-from breyta_spool import durations, files, ids, jobs, jsonio, outputs, paths, states, submitting, waiting
+from breyta_spool import durations, files, finishing, ids, jobs, jsonio, making, paths, states, submitting, waiting
 from breyta_spool.barrier import Barrier
 from breyta_spool.claims import Claims, no_such_job
 from breyta_spool.errors import (
@@ -87,40 +87,8 @@ class Spool:
         Raises InvalidInput, Conflict when there is something already, StorageError.
         """
         root = os.path.abspath(os.fspath(directory))
-        _check_root(root)
-        if durability not in ("durable", "none"):
-            raise InvalidInput(f"unknown durability {durability!r}: allowed are durable, none", field="durability")
-        if not _is_workspace(workspace):
-            raise InvalidInput(
-                f"not a workspace id: {workspace!r}",
-                hint="1 to 100 letters, digits and _ . - are allowed",
-                field="workspace",
-            )
-        settings = SpoolRecord(
-            spool_id=f"spool-{ids.new_ulid()}",
-            workspace_id=workspace,
-            created_at=outputs.now(),
-            durability=durability,
-            group=group,
-        )
-        with doing("make the spool"):
-            files.make_dirs(root, "/")
-            found = files.names(root)
-            allowed = (*paths.TOP, paths.LOST_AND_FOUND)  # the latter is there at the root of a volume
-            # What an init that was killed leaves does not stand in the way of the next.
-            if foreign := [n for n in found if n not in allowed and not n.startswith(f".{paths.SPOOL_FILE}.")]:
-                what = "is a spool already" if paths.SPOOL_FILE in foreign else f"is not empty: it has {min(foreign)!r}"
-                raise Conflict(f"{root} {what}", hint="choose a directory that is empty or not there", path=root)
-            _share(root, group)
-            for name in paths.TOP:
-                files.make_dirs(f"{root}/{name}", root)
-                _share(f"{root}/{name}", group)
-            # Last, and whole: a directory with a spool.json is a spool. Of two who make one, one wins.
-            try:
-                files.publish_new(f"{root}/{paths.SPOOL_FILE}", jsonio.record(settings.to_map()))
-            except FileExistsError:
-                raise Conflict(f"{root} is a spool already: somebody else just made it", path=root) from None
-            spool = cls(root, settings)
+        spool = cls(root, making.make(root, workspace, durability, group))
+        with doing("make the spool durable"):
             spool.claims.commit(lambda: iter([f"{root}/{paths.SPOOL_FILE}", root]))
         return spool
 
@@ -128,7 +96,7 @@ class Spool:
     def open(cls, directory: str | os.PathLike[str]) -> Spool:
         """Open a spool. Raises NoSuchSpool, FormatNotSupported, Damaged, StorageError."""
         root = os.path.abspath(os.fspath(directory))
-        _check_root(root)
+        making.check_root(root)
         path = f"{root}/{paths.SPOOL_FILE}"
         with doing("open the spool"):
             try:
@@ -216,7 +184,7 @@ class Spool:
     def _mend_links(self, job_dir: str, status: Status) -> None:
         """Make the links of an ended job that its worker died before making, as far as the caller may."""
         with suppress(OSError):
-            self.claims.link_outcome(job_dir, status.attempt, True)
+            finishing.link_outcome(job_dir, status.attempt, True)
 
     def _redo_if_torn(self, job_id: str, status: Status) -> bool:
         """Put a job back whose result cannot be read but whose request can; whether that was so."""
@@ -465,27 +433,6 @@ def find_root(start: str) -> str | None:
         if above == at:
             return None
         at = above
-
-
-def _check_root(root: str) -> None:
-    if "\0" in root:
-        raise InvalidInput("the spool's path holds a NUL byte", field="spool")
-
-
-def _is_workspace(text: str) -> bool:
-    return (
-        isinstance(text, str)
-        and 0 < len(text) <= 100
-        and all(c.isascii() and (c.isalnum() or c in "_.-") for c in text)
-    )
-
-
-def _share(root: str, group: str | None) -> None:
-    if group is not None:
-        try:
-            files.share(root, group)
-        except LookupError:
-            raise InvalidInput(f"there is no group {group!r} on this host", field="group") from None
 
 
 def _user() -> str:

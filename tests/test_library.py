@@ -21,6 +21,7 @@ from breyta_spool import (
     Spool,
     StorageError,
     files,
+    finishing,
 )
 from breyta_spool.handler import ActiveJob, PythonHandler
 from breyta_spool.paths import TOP
@@ -527,8 +528,7 @@ def test_a_result_that_was_never_accepted_is_never_shown(spool: Spool, torn: boo
     job = spool.submit("t", max_attempts=1)
     lease = spool.claim("t", "w")
     assert lease is not None
-    claims = spool.claims
-    whole = claims._result(lease.dir, Outcome("succeeded", outputs={"never": "accepted"}), [], {}).decode()
+    whole = finishing.result_of(lease.dir, Outcome("succeeded", outputs={"never": "accepted"}), [], {}).decode()
     leave_a_result(spool, lease, whole[: len(whole) // 2] if torn else whole)
     age_lease(spool, job)
     assert spool.claim("t", "w") is None
