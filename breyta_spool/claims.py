@@ -401,7 +401,11 @@ class Claims:
 
 
 def no_such_job(job_id: str, tree: paths.Tree) -> SpoolError:
-    """The error for a job that is not there: NotFound, or Damaged when it was set aside."""
+    """The error for a job that is not there: NotFound, Damaged when it was set aside, NoSuchSpool when all is gone."""
+    try:
+        Index(tree).check_there()
+    except SpoolError as error:
+        return error
     kept = tree.set_aside(job_id)
     if os.path.isdir(kept):
         return Damaged(
@@ -410,4 +414,7 @@ def no_such_job(job_id: str, tree: paths.Tree) -> SpoolError:
             path=kept,
         )
     created = durations.rfc3339(ids.created_ms(job_id))
-    return NotFound(f"no such job: {job_id} (made {created}) is not in {tree.root}", jobId=job_id, path=tree.root)
+    message = f"no such job: {job_id} (made {created}) is not in {tree.root}"
+    return NotFound(
+        message, hint="'breyta jobs list' shows the newest; is this the right spool?", jobId=job_id, path=tree.root
+    )

@@ -75,7 +75,10 @@ def make_dirs(path: str, top: str, *, in_spool: bool = False) -> None:
         if above == top:
             raise
         make_dirs(above, top, in_spool=in_spool)
-        make_dirs(path, top, in_spool=in_spool)
+        try:
+            make_dir(path)
+        except FileExistsError:
+            pass
 
 
 def write_new(path: str, data: bytes, mode: int = 0o666) -> None:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import cached_property
 from typing import Any, Protocol
 
-from breyta_spool import files, ids, jsonio, paths, results, states
+from breyta_spool import files, ids, jobs, jsonio, paths, results, states
 from breyta_spool.claims import Held
 from breyta_spool.errors import InvalidInput, LeaseLost, SpoolError
 from breyta_spool.results import Outcome
@@ -22,6 +22,10 @@ GRACE_SECONDS = 10.0
 """How long a handler has between SIGTERM and SIGKILL."""
 SHUTDOWN_GRACE_SECONDS = 2.0
 RESULT_LIMIT = 16 << 20
+RESULT_FIELDS = frozenset(
+    ("status", "summary", "message", "code", "details", "outputs", "metrics", "artifacts", "workerInfo")
+)
+"""What a Python handler may return; in a result file other fields are ignored, as Breyta's own worker does."""
 
 CANCELLED, LOST, TIMEOUT, SHUTDOWN = "cancelled", "lease lost", "timeout", "shutdown"
 
@@ -139,7 +143,9 @@ class ProcessHandler:
                 process_group=0,
             )
         except OSError as error:
-            return results.failed(f"cannot start {self.command[0]}: {error.strerror}", results.START_FAILED)
+            return results.failed(
+                f"cannot start {self.command[0]}: {_why_not(self.command[0], error)}", results.START_FAILED
+            )
         try:
             held.dir.report(states.STARTED, f"started handler {self.name}", {}, {})
         except LeaseLost:
@@ -147,7 +153,13 @@ class ProcessHandler:
         except OSError:
             pass  # a full disk: the handler runs all the same, and the result will be tried again
         self._wait(run, process)
-        return results.of_exit(process.returncode, _draft(held.dir.work))
+        try:
+            draft = _draft(held.dir.work)
+        except (OSError, SpoolError) as error:
+            draft = None
+            if process.returncode == 0:
+                return results.failed(f"result.json cannot be read: {error}", results.INVALID_RESULT)
+        return results.of_exit(process.returncode, draft)
 
     @staticmethod
     def _wait(run: Run, process: subprocess.Popen[bytes]) -> None:
@@ -161,6 +173,12 @@ class ProcessHandler:
         kill(signal.SIGKILL if run.reason else signal.SIGTERM)
         run.can_be_killed(None)
         process.wait()
+
+
+def _why_not(program: str, error: OSError) -> str:
+    if isinstance(error, FileNotFoundError) and os.path.exists(program):
+        return "the interpreter that its first line names is missing"
+    return str(error.strerror)
 
 
 def write_job_dir(held: Held, root: str) -> None:
@@ -217,8 +235,6 @@ def _draft(work: str) -> bytes | None:
         return files.read(f"{work}/{paths.RESULT}", RESULT_LIMIT)
     except FileNotFoundError:
         return None
-    except (OSError, SpoolError):
-        return b""  # a directory, a link, a pipe, too large: no valid result, and the rules say what follows
 
 
 class ActiveJob:
@@ -298,12 +314,24 @@ class PythonHandler:
                     results.INVALID_RESULT,
                 )
             jsonio.compact(said, "the handler's result")
+            if unknown := set(said) - RESULT_FIELDS:
+                return results.failed(
+                    f"the handler returned unknown fields: {', '.join(sorted(map(str, unknown)))}; "
+                    f"what a flow shall see goes into outputs",
+                    results.INVALID_RESULT,
+                )
             return results.of_object(said)
         except InvalidInput as error:
             return results.failed(error.message, results.INVALID_RESULT)
         except LeaseLost:
             run.stop(LOST)
             return results.failed("lease lost", LOST)
+        except SystemExit as error:  # as if it were a program of its own
+            if not error.code:
+                return Outcome(states.SUCCEEDED, "handler exited successfully")
+            status = error.code if isinstance(error.code, int) else 1
+            message = str(error.code) if status != error.code else f"handler exited with status {status}"
+            return results.failed(message, results.HANDLER_FAILED, {"exitCode": status})
         except Exception as error:
             self._log(run)
             return results.failed(
@@ -361,8 +389,9 @@ def worker_info(held: Held, handler: str, host: str) -> dict[str, Any]:
 def stopped_outcome(run: Run, outcome: Outcome, timeout: float | None) -> Outcome:
     """The outcome of a handler that was stopped: what the reason says, with the artifacts it has left."""
     if run.reason == CANCELLED:
-        error = {"message": "cancelled while it ran", "code": results.CANCELLED, "details": {}}
-        return Outcome(states.CANCELLED, "cancelled while it ran", artifacts=outcome.artifacts, error=error)
+        message = jobs.cancel_message(run.held.dir.job_dir)
+        error = {"message": message, "code": results.CANCELLED, "details": {}}
+        return Outcome(states.CANCELLED, message, artifacts=outcome.artifacts, error=error)
     if run.reason == TIMEOUT:
         return results.failed(
             f"handler exceeded its timeout of {timeout:g}s and was stopped",

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 
 from breyta_spool import files, ids, paths, states
-from breyta_spool.errors import Damaged
+from breyta_spool.errors import Damaged, NoSuchSpool
 
 WINDOW = 4096
 """How many names of a bucket are held in memory at once."""
@@ -68,6 +68,13 @@ class Index:
             else:
                 return
         raise FileNotFoundError(errno.ENOENT, "the bucket is removed again and again", entry)
+
+    def check_there(self) -> None:
+        """Raise NoSuchSpool when the spool is gone: unmounted, or removed."""
+        if paths.SPOOL_FILE not in files.names_if_any(self.tree.root):
+            raise NoSuchSpool(
+                f"the spool at {self.tree.root} is gone", hint="is the share mounted?", path=self.tree.root
+            )
 
     def make_dirs(self, path: str) -> None:
         """Make a directory of the spool and those above it. Raises FileNotFoundError when the spool is gone."""

@@ -128,7 +128,8 @@ def _progress(job_dir: str, attempt: int) -> tuple[Fields | None, str | None]:
     first = _report(head.split(b"\n", 1)[0])
     # The last line that is whole: one may be half written, or have been cut off by a full disk.
     last = next(filter(None, map(_report, reversed(tail.split(b"\n")[:-1]))), None)
-    return last, first["updatedAt"] if first and first["status"] == states.STARTED else None
+    started = first and first["status"] in (states.STARTED, states.RUNNING)
+    return last, first["updatedAt"] if first and started else None
 
 
 def _report(line: bytes) -> Fields | None:
@@ -150,7 +151,9 @@ def load_job(job_dir: str, status: states.Status, listed: list[str], payload_lim
     read = [_attempt(job_dir, number, status, result) for number in numbers if number <= status.attempt]
     attempts = [attempt for attempt, _ in read]
     last, progress = read[-1] if read and attempts[-1]["attempt"] == status.attempt else (_NO_ATTEMPT, None)
+    # The server's clock may tick in steps of some milliseconds: no job was heard of before it was claimed.
     touched = durations.rfc3339(_time_of(files.modified, job_dir, status) * 1000) if status.attempt else None
+    touched = max(touched, str(last.get("claimedAt") or "")) if touched else None
     completed = _completed_at(job_dir, status, result)
     error = result.get("error") if result else _error(job_dir, status, last)
     times = (request.get("createdAt"), touched, completed, progress["updatedAt"] if progress else None)
@@ -236,11 +239,16 @@ def _error(job_dir: str, status: states.Status, last: Fields) -> Fields | None:
             "details": {"attempts": status.attempt, "workerId": last.get("workerId")},
         }
     if status.state == states.CANCELLED:
-        request = load_cancel(job_dir)
-        by = f" by {request.requested_by}" if request and request.requested_by else ""
-        reason = f": {request.reason}" if request and request.reason else ""
-        return {"message": f"cancelled{by}{reason}", "code": states.CANCELLED}
+        return {"message": cancel_message(job_dir), "code": states.CANCELLED}
     return None
+
+
+def cancel_message(job_dir: str) -> str:
+    """Who cancelled a job, and why, in a sentence."""
+    request = load_cancel(job_dir)
+    by = f" by {request.requested_by}" if request and request.requested_by else ""
+    reason = f": {request.reason}" if request and request.reason else ""
+    return f"cancelled{by}{reason}"
 
 
 def load_cancel(job_dir: str) -> CancelRecord | None:

@@ -30,6 +30,8 @@ def parse(text: str | bytes, what: str, depth: int = MAX_DEPTH) -> Any:
 
     Raises InvalidInput when it is not JSON, not UTF-8, holds NaN or Infinity, or nests deeper than ``depth``.
     """
+    if not text.strip():
+        raise InvalidInput(f"{what} is empty, not JSON")
     try:
         decoded = text.decode() if isinstance(text, bytes) else text
         value = _decode(decoded)
@@ -37,7 +39,7 @@ def parse(text: str | bytes, what: str, depth: int = MAX_DEPTH) -> Any:
             check_depth(value, what, depth)
     except json.JSONDecodeError as error:
         raise InvalidInput(
-            f"{what} is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+            f"{what} is not valid JSON: {error.msg.removesuffix(' at')} at line {error.lineno}, column {error.colno}"
         ) from None
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{what} is not UTF-8: byte {error.start} is {error.object[error.start]:#x}") from None
@@ -131,4 +133,4 @@ def kind_of(value: Any) -> str:
     if isinstance(value, int | float):
         return "a number" if math.isfinite(value) else "not a finite number"
     names: dict[type, str] = {str: "a string", list: "an array", dict: "an object"}
-    return names.get(type(value), f"a {type(value).__name__}")
+    return names.get(type(value), f"a value of type {type(value).__name__}")

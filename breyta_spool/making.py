@@ -45,6 +45,12 @@ def _make_directories(root: str, group: str | None) -> None:
     if foreign := [n for n in files.names(root) if n not in allowed and not n.startswith(f".{paths.SPOOL_FILE}.")]:
         what = "is a spool already" if paths.SPOOL_FILE in foreign else f"is not empty: it has {min(foreign)!r}"
         raise Conflict(f"{root} {what}", hint="choose a directory that is empty or not there", path=root)
+    if filled := [name for name in paths.TOP if files.names_if_any(f"{root}/{name}")]:
+        raise Conflict(
+            f"{root} has no spool.json, but its {filled[0]}/ is not empty",
+            hint="did a spool lose its spool.json? Bring it back from a backup, or choose another directory",
+            path=root,
+        )
     _share(root, group)
     for name in paths.TOP:
         files.make_dirs(f"{root}/{name}", root)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from breyta_spool import ids, paths
 from breyta_spool.spool import Spool
 
 
 def overview(spool: Spool) -> dict[str, Any]:
-    """The spool's settings, jobs by type and list (from the index), workers, and free bytes and inodes."""
+    """The spool's settings, jobs by type and list (from the index), damaged ones, workers, free bytes and inodes."""
     room = os.statvfs(spool.root)
     return {
         "spool": {"path": spool.root, **spool.settings.to_map()},
         "jobs": _counts(spool),
+        "setAside": [name for name in spool.index.names(spool.tree.top(paths.LOST_AND_FOUND)) if ids.is_job_id(name)],
         "workers": [worker.to_map() for worker in spool.workers()],
         "disk": {
             "freeBytes": room.f_bavail * room.f_frsize,

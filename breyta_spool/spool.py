@@ -102,9 +102,10 @@ class Spool:
             try:
                 data = files.read(path, jobs.RECORD_LIMIT)
             except (FileNotFoundError, NotADirectoryError):
-                raise NoSuchSpool(
-                    f"there is no spool at {root}", hint=f"'breyta spool init {root}' makes one", path=root
-                ) from None
+                hint = f"'breyta spool init {root}' makes one"
+                if "jobs" in files.names_if_any(root):
+                    hint = "there is a jobs/, though: bring spool.json back from a backup"
+                raise NoSuchSpool(f"there is no spool at {root}", hint=hint, path=root) from None
         try:
             fields = jsonio.parse_object(data, path)
         except InvalidInput as error:
@@ -206,15 +207,23 @@ class Spool:
         status: str | None = None,
         batch_id: str | None = None,
         limit: int = 10,
+        damaged: Names | None = None,
     ) -> Jobs:
-        """Jobs, newest first, at most ``limit`` of them. Raises InvalidInput, StorageError."""
+        """Jobs, newest first, at most ``limit`` of them; the ids of damaged ones on the way go into ``damaged``.
+
+        Raises InvalidInput, StorageError.
+        """
         wanted = None if status is None else states.normalise(status)
         if job_type is not None:
             paths.check_job_type(job_type)
+        if batch_id is not None:
+            self.queue("any", batch_id)
         if limit < 1:
             raise InvalidInput(f"limit: {limit} is not a whole number from 1", field="limit")
         with doing("list the jobs"):
-            found = (job for job_id in self._listed(job_type, wanted, batch_id) if (job := self._try_get(job_id)))
+            found = (
+                job for job_id in self._listed(job_type, wanted, batch_id) if (job := self._try_get(job_id, damaged))
+            )
             matching = (
                 job
                 for job in found
@@ -237,11 +246,15 @@ class Spool:
         ]
         return self.index.newest(lists)
 
-    def _try_get(self, job_id: str) -> Job | None:
+    def _try_get(self, job_id: str, damaged: Names | None) -> Job | None:
         try:
             return self.get(job_id)
+        except Damaged:
+            if damaged is not None:
+                damaged.append(job_id)
         except SpoolError:
-            return None  # gone meanwhile, or damaged: 'get' of that job says what is wrong
+            pass  # gone meanwhile
+        return None
 
     def workers(self) -> Workers:
         """The workers that are or were running and did not stop cleanly, by id."""

@@ -119,10 +119,13 @@ def _count(field: str, given: int | None, default: int | None) -> int | None:
 
 
 def _text(field: str, given: str | None) -> str | None:
-    if given is not None and (not isinstance(given, str) or not given or len(given) > 500):
-        raise InvalidInput(
-            f"{field}: expected a text of 1 to 500 characters, given {jsonio.kind_of(given)}", field=field
-        )
+    if given is None:
+        return None
+    if not isinstance(given, str):
+        raise InvalidInput(f"{field}: expected a text, not {jsonio.kind_of(given)}", field=field)
+    if not 1 <= len(given) <= 500:
+        raise InvalidInput(f"{field}: a text of 1 to 500 characters, this one has {len(given)}", field=field)
+    jsonio.compact(given, field)
     return given
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from breyta_spool import durations, files, handler, jsonio, outputs, paths, results, states
 from breyta_spool.claims import Held
-from breyta_spool.errors import InvalidInput, LeaseLost, SpoolError, doing
+from breyta_spool.errors import InvalidInput, LeaseLost, SpoolError, doing, storage_error
 from breyta_spool.handler import Handler, Run
 from breyta_spool.jobs import RECORD_LIMIT
 from breyta_spool.lease import lease_duration
@@ -92,12 +92,13 @@ class Worker:
         self._keeper = Keeper(self)
         self._running = 0
         self._last_work = ""
+        self._failure: SpoolError | None = None
         self._ended = threading.Event()
 
     # -- life ---------------------------------------------------------------------------------------
 
     def run(self) -> Tally:
-        """Work until stopped. Raises StorageError when the spool cannot be worked on at all."""
+        """Work until stopped. Raises StorageError when the spool cannot be worked on at all, or not ``once``."""
         queued = self.spool.tree.top(paths.queued(self._type))
         with doing("work on this spool"):
             self.spool.index.make_dirs(queued)
@@ -115,6 +116,8 @@ class Worker:
             self._wake.close()
             if os.path.isdir(self._last_work):
                 self.tally.last_job_dir = self._last_work
+        if self.settings.once and self._failure is not None:
+            raise self._failure
         return self.tally
 
     def stop(self) -> None:
@@ -152,7 +155,8 @@ class Worker:
             try:
                 held = self._claim()
             except (OSError, SpoolError) as error:
-                self.log(f"cannot claim: {error}")
+                self._failure = storage_error(error, "claim a job") if isinstance(error, OSError) else error
+                self.log(str(self._failure))
                 held = None
             if held is not None:
                 if self.settings.concurrency > 1:
@@ -169,7 +173,7 @@ class Worker:
         with self._claiming:
             if self._stop.is_set():
                 return None
-            return self.spool.claims.claim(
+            held = self.spool.claims.claim(
                 self._queue,
                 self._type,
                 self.worker_id,
@@ -177,6 +181,9 @@ class Worker:
                 self.lease_ms,
                 self.handle.in_process,
             )
+        if held is None:
+            self.spool.index.check_there()  # an empty queue and a share that went away look alike
+        return held
 
     # -- one job ------------------------------------------------------------------------------------
 
@@ -203,7 +210,7 @@ class Worker:
     def _outcome(self, run: Run) -> Outcome:
         try:
             return self.handle(run)
-        except Exception as error:  # a fault of ours must not cost the worker
+        except BaseException as error:  # whatever it is, it must not cost the worker
             return results.failed(f"the worker failed: {error!r}", results.SETUP_FAILED)
 
     def _end(self, run: Run, outcome: Outcome) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import select
+import shutil
 import subprocess
 import sys
 import time
@@ -395,10 +396,11 @@ def test_await_on_a_terminal_shows_what_it_waits_for_and_stdout_stays_json(cli: 
 def test_a_reader_that_goes_away_is_no_error(cli: Cli, spool: Spool) -> None:
     for _ in range(50):
         spool.submit("t", {"n": "x" * 5000})
-    command = f"{sys.executable} -m breyta_cli jobs list --full --limit 50 | head -c 10"
+    command = f"{sys.executable} -m breyta_cli jobs list --full --limit 50 | head -c 10; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, env=cli.environment, check=False)
-    assert b"Traceback" not in done.stderr
+    assert done.stderr == b""
     assert done.stdout == b'{"ok": tru'
+    assert done.returncode == 141
 
 
 def test_an_expired_job_is_offered_again_by_a_claim_from_the_command_line(cli: Cli, spool: Spool) -> None:
@@ -406,3 +408,98 @@ def test_an_expired_job_is_offered_again_by_a_claim_from_the_command_line(cli: C
     cli("jobs", "claim", "--type", "t", "--lease-duration", "1s")
     age_lease(spool, job)
     assert cli("jobs", "claim", "--type", "t").job["attempt"] == 2
+
+
+def test_what_a_python_handler_prints_does_not_spoil_the_answer(cli: Cli, spool: Spool, tmp_path: Path) -> None:
+    (tmp_path / "loud.py").write_text("def f(job):\n    print('hello')\n")
+    spool.submit("t")
+    answer = cli("jobs", "worker", "run", "--type", "t", "--once", "--handler", "py:loud:f")
+    assert answer.data["handledCount"] == 1
+    assert "hello" in answer.stderr
+
+
+def test_a_spool_cannot_be_made_where_no_directory_can(tmp_path: Path) -> None:
+    cli = Cli(str(tmp_path), tmp_path)
+    for place in ("/proc/x", "/dev/null/x"):
+        answer = cli("spool", "init", place)
+        assert (answer.code, answer.error["code"]) == (1, "storage_error")
+    assert cli("spool", "init", "").code == 2
+
+
+def test_a_directory_that_lost_its_spool_json_is_not_made_anew(cli: Cli, spool: Spool) -> None:
+    spool.submit("t")
+    os.unlink(f"{spool.root}/spool.json")
+    answer = cli("spool", "init", spool.root)
+    assert (answer.code, answer.error["code"]) == (1, "conflict")
+    assert "backup" in answer.document["hint"]
+    answer = cli("jobs", "list")
+    assert (answer.code, answer.error["code"]) == (3, "no_such_spool")
+    assert "backup" in answer.document["hint"]
+
+
+def test_a_spool_that_went_away_is_not_taken_for_an_empty_queue(cli: Cli, spool: Spool) -> None:
+    job = spool.submit("t")
+    worker = cli.start("jobs", "worker", "run", "--type", "u", "--handler", "true", "--poll-interval", "50ms")
+    awaiter = cli.start("jobs", "await", job.job_id, "--interval", "50ms")
+    try:
+        until(lambda: spool.workers())
+        time.sleep(0.5)
+        os.rename(spool.root, spool.root + ".unmounted")
+        out, _ = awaiter.communicate(timeout=20)
+        assert awaiter.returncode == 3
+        assert json.loads(out)["error"]["code"] == "no_such_spool"
+        time.sleep(0.5)
+        worker.terminate()
+        _, log = worker.communicate(timeout=20)
+        assert b"is gone" in log
+        assert not os.path.exists(spool.root)
+    finally:
+        end_process(worker)
+        end_process(awaiter)
+
+
+def test_a_worker_that_cannot_claim_says_so_by_its_exit_code_when_asked_once(cli: Cli, spool: Spool) -> None:
+    spool.submit("t")
+    shutil.rmtree(f"{spool.root}/leased")
+    Path(spool.root, "leased").touch()
+    answer = cli("jobs", "worker", "run", "--type", "t", "--handler", "true", "--once")
+    assert (answer.code, answer.error["code"]) == (1, "storage_error")
+    assert spool.get(spool.list()[0].job_id).attempt == 0
+
+
+def test_a_full_standard_output_is_one_error_on_stderr(cli: Cli, spool: Spool) -> None:
+    spool.submit("t")
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*BREYTA, "jobs", "list"], stdout=full, stderr=subprocess.PIPE, env=cli.environment, check=False
+        )
+    assert done.returncode == 1
+    assert b"the disk is full" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_global_options_are_those_of_this_program_not_of_the_handler(cli: Cli, spool: Spool) -> None:
+    spool.submit("t")
+    answer = cli("jobs", "worker", "run", "--type", "t", "--once", "--", "true", "--pretty", "--spool", "/nowhere")
+    assert answer.data["handledCount"] == 1
+    assert len(answer.stdout.splitlines()) == 1
+    assert cli("jobs", "list", "--spool", "").code == 2
+
+
+def test_damaged_jobs_are_named_in_a_list_and_counted_in_the_overview(cli: Cli, spool: Spool) -> None:
+    job = spool.submit("t")
+    (job_dir(spool, job) / "job.json").write_text("{")
+    assert cli("jobs", "list").document["meta"]["damaged"] == [job.job_id]
+    cli("jobs", "claim", "--type", "t")
+    assert cli("spool", "info").data["setAside"] == [job.job_id]
+
+
+def test_a_job_worked_on_by_hand_has_a_start(cli: Cli, spool: Spool) -> None:
+    spool.submit("t")
+    lease = spool.claim("t", "w")
+    assert lease is not None
+    lease.progress("begun")
+    done = lease.complete()
+    assert done.started_at == done.attempts[0].started_at is not None
+    assert done.created_at <= done.attempts[0].claimed_at <= done.started_at <= done.completed_at
+    assert done.attempts[0].claimed_at <= done.last_heartbeat_at

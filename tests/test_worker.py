@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -150,11 +151,11 @@ RESULTS = [
     ('echo \'{"status": "timed_out", "message": "m"}\' >"$R"', "failed", "m", "timed_out"),
     ("echo '{' >\"$R\"", "failed", "not valid JSON", "invalid_result"),
     ("echo '[]' >\"$R\"", "failed", "must be a JSON object", "invalid_result"),
-    (': >"$R"', "failed", "not valid JSON", "invalid_result"),
+    (': >"$R"', "failed", "is empty, not JSON", "invalid_result"),
     ('echo \'{"status": "great"}\' >"$R"', "failed", "unknown status 'great'", "invalid_result"),
     ('echo \'{"outputs": [1]}\' >"$R"', "failed", "outputs must be an object", "invalid_result"),
-    ('mkdir "$R"', "failed", "not valid JSON", "invalid_result"),
-    ('ln -s /etc/passwd "$R"', "failed", "not valid JSON", "invalid_result"),
+    ('mkdir "$R"', "failed", "not a regular file", "invalid_result"),
+    ('ln -s /etc/passwd "$R"', "failed", "is a symbolic link", "invalid_result"),
     ("exit 7", "failed", "handler exited with status 7", "handler_failed"),
     ('echo \'{"message": "m", "code": "c"}\' >"$R"; exit 7', "failed", "m", "c"),
     ("echo '{' >\"$R\"; exit 7", "failed", "handler exited with status 7", "handler_failed"),
@@ -302,6 +303,7 @@ def test_a_cancelled_job_ends_its_whole_process_group(cli: Cli, spool: Spool, tm
         assert cli("jobs", "cancel", job.job_id, "--reason", "enough").document["meta"]["cancel"] == "requested"
         done = until(lambda: (j := spool.get(job.job_id)).is_terminal and j)
         assert done.status == "cancelled"
+        assert done.error.message.endswith(": enough")
         assert until(lambda: gone(child))
         worker.terminate()
         assert worker.wait(20) == 0
@@ -413,6 +415,10 @@ def boom(job: ActiveJob) -> None:
     [
         (boom, "failed", "handler_failed"),
         (lambda job: 7, "failed", "invalid_result"),
+        (lambda job: {"findings": 3}, "failed", "invalid_result"),
+        (lambda job: sys.exit(3), "failed", "handler_failed"),
+        (lambda job: sys.exit("no surface"), "failed", "handler_failed"),
+        (lambda job: sys.exit(0), "succeeded", None),
         (lambda job: {"status": "great"}, "failed", "invalid_result"),
         (lambda job: {"outputs": {"x": object()}}, "failed", "invalid_result"),
         (lambda job: {"outputs": {"x": float("nan")}}, "failed", "invalid_result"),

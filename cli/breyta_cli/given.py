@@ -96,10 +96,10 @@ def spool() -> Spool:
     options = output.options()
     where = options.get("spool") or os.environ.get("BREYTA_SPOOL") or os.environ.get("BREYTA_API_URL")
     if not where:
-        where = spools.find_root(os.getcwd())
+        where = spools.find_root(here())
     if not where:
         raise NoSuchSpool(
-            f"no spool was named, and there is none in {os.getcwd()} or above it",
+            f"no spool was named, and there is none in {here()} or above it",
             hint="give --spool DIR, set BREYTA_SPOOL, or make one with 'breyta spool init DIR'",
         )
     opened = spools.Spool.open(_directory(where))
@@ -108,6 +108,14 @@ def spool() -> Spool:
     if opened.settings.group is not None:
         os.umask(0o007)  # what this process makes must be writable for the group that shares the spool
     return opened
+
+
+def here() -> str:
+    """The current directory. Raises InvalidInput when it was removed."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        raise InvalidInput("the current directory was removed", hint="go to another one, or give --spool DIR") from None
 
 
 def _directory(where: str) -> str:

@@ -30,11 +30,10 @@ def list_(job_type: str | None, batch_id: str | None, status: str | None, limit:
     Example:
       breyta jobs list --type agent-review --status failed --limit 50
     """
-    jobs = given.spool().list(job_type, status, batch_id, limit)
-    if full:
-        output.answer({"items": [job.to_map() for job in jobs]}, outputView="full", limit=limit)
-    else:
-        output.answer({"items": [job.summary_map() for job in jobs]}, outputView="compact", limit=limit)
+    damaged: list[str] = []
+    jobs = given.spool().list(job_type, status, batch_id, limit, damaged)
+    meta = {"outputView": "full" if full else "compact", "limit": limit} | ({"damaged": damaged} if damaged else {})
+    output.answer({"items": [job.to_map() if full else job.summary_map() for job in jobs]}, **meta)
 
 
 @command()

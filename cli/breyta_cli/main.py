@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import signal
 import sys
 from typing import Any, NoReturn
 
@@ -37,6 +37,7 @@ def breyta() -> None:
 
 def main() -> NoReturn:
     """Run the command line and leave with its exit code (docs/cli.md)."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # like every filter: end quietly when the reader goes away
     try:
         code = breyta.main(prog_name="breyta", standalone_mode=False)
         sys.stdout.flush()
@@ -48,10 +49,6 @@ def main() -> NoReturn:
         code = output.failure(error)
     except KeyboardInterrupt:
         code = 130
-    except BrokenPipeError:
-        # The reader is gone; what is left in the buffer must not raise again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 141
     except OSError as error:
         code = output.failure(_disk(error))
     sys.exit(code if isinstance(code, int) else 0)

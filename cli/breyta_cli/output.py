@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import Any
 
@@ -11,6 +12,7 @@ import click
 from breyta_spool.errors import AwaitBound, SpoolError
 
 _workspace: str | None = None
+_options: dict[str, Any] = {}
 
 
 def about(workspace: str) -> None:
@@ -20,10 +22,8 @@ def about(workspace: str) -> None:
 
 
 def options() -> dict[str, Any]:
-    """The global options that were given."""
-    context = click.get_current_context(silent=True)
-    found = context.find_root().obj if context else None
-    return found if isinstance(found, dict) else {}
+    """The global options that were given, for as long as the program runs."""
+    return _options
 
 
 def answer(data: dict[str, Any], **meta: Any) -> None:
@@ -36,18 +36,21 @@ def failure(error: SpoolError) -> int:
     details = dict(error.details)
     if isinstance(error, AwaitBound):
         details["job"] = error.job.to_map()
-    _print(
-        {
-            "ok": False,
-            "workspaceId": _workspace_id(),
-            "error": {"code": error.code, "message": error.message, "details": details},
-            "hint": error.hint,
-        }
-    )
+    told = {"code": error.code, "message": error.message, "details": details}
+    try:
+        _print({"ok": False, "workspaceId": _workspace_id(), "error": told, "hint": error.hint})
+        sys.stdout.flush()
+    except OSError:
+        silence(sys.stdout)
     if not sys.stdout.isatty():
         # In a script like uri=$(breyta ..) nobody sees stdout: say it where it reaches a person or the log.
         say(f"error: {error.message}" + (f"\nhint: {error.hint}" if error.hint else ""))
     return error.exit_code
+
+
+def silence(stream: Any) -> None:
+    """Let what is left in a stream's buffer go nowhere, so that it does not raise again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def say(text: str) -> None:
@@ -56,12 +59,10 @@ def say(text: str) -> None:
 
 
 def _workspace_id() -> str | None:
-    import os
-
     return _workspace or options().get("workspace") or os.environ.get("BREYTA_WORKSPACE") or None
 
 
 def _print(document: dict[str, Any]) -> None:
-    pretty = bool(options().get("pretty")) or "--pretty" in sys.argv or sys.stdout.isatty()
+    pretty = bool(_options.get("pretty")) or sys.stdout.isatty()
     text = json.dumps(document, ensure_ascii=False, indent=2 if pretty else None)
     sys.stdout.write(text.encode("utf-8", "surrogatepass").decode("utf-8", "replace") + "\n")

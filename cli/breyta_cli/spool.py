@@ -8,6 +8,7 @@ import click
 
 from breyta_cli import given, output
 from breyta_cli.tree import Group, command
+from breyta_spool.errors import InvalidInput
 
 
 @click.command(
@@ -45,6 +46,9 @@ def init(directory: str, durability: str, group: str | None, workspace: str | No
     """
     from breyta_spool import Spool
 
+    if not directory:
+        raise InvalidInput("DIR is empty: name the directory to make", field="spool")
+    given.here()
     name = workspace or output.options().get("workspace") or os.environ.get("BREYTA_WORKSPACE") or "local"
     made = Spool.init(directory, name, durability, group)
     output.about(made.settings.workspace_id)

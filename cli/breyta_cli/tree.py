@@ -7,13 +7,17 @@ from typing import Any
 
 import click
 
+from breyta_cli import output
+
 Members = dict[str, tuple[str, str]]
 """Name of a command -> ``module:attribute`` and its one line of help, so that listing commands loads none."""
 
 
 def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
-    if value:
-        context.find_root().ensure_object(dict)[parameter.name] = value
+    if value is not None and value is not False:
+        if value == "":
+            raise click.BadParameter("is empty", context, parameter)
+        output.options()[str(parameter.name)] = value
     return value
 
 

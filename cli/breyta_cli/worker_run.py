@@ -7,12 +7,14 @@ import shutil
 import signal
 import sys
 import threading
+from contextlib import redirect_stdout, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from breyta_cli import given, output
 from breyta_cli.tree import command
+from breyta_spool.errors import InvalidInput, SpoolError
 
 if TYPE_CHECKING:
     from breyta_spool import Spool
@@ -71,7 +73,7 @@ def run(command_line: tuple[str, ...], **options: Any) -> None:
         batch_id=options["batch_id"],
         labels=given.pairs("label", options["labels"]),
         lease=options["lease_duration"],
-        poll=_seconds("poll-interval", options["poll_interval"], durations),
+        poll=_seconds("pollInterval", options["poll_interval"], durations),
         once=options["once"],
         concurrency=options["concurrency"],
         timeout=None if timeout is None else _seconds("timeout", timeout, durations),
@@ -81,8 +83,11 @@ def run(command_line: tuple[str, ...], **options: Any) -> None:
     worker = Worker(spool, handler, settings, (lambda line: None) if options["quiet"] else _log)
     _stop_on_signals(worker)
     _log(f"worker {worker.worker_id} takes {settings.job_type} jobs from {spool.root} for {handler.name}")
-    tally = worker.run()
-    last = spool.get(tally.last_job_id).to_map() if tally.last_job_id else None
+    with redirect_stdout(sys.stderr):  # what a Python handler prints must not spoil the answer
+        tally = worker.run()
+    last = None
+    with suppress(SpoolError):
+        last = spool.get(tally.last_job_id).to_map() if tally.last_job_id else None
     output.answer(
         {
             "workerId": worker.worker_id,
@@ -99,10 +104,10 @@ def run(command_line: tuple[str, ...], **options: Any) -> None:
     )
 
 
-def _seconds(name: str, text: str, durations: Any, least: int = 10) -> float:
-    ms: int = durations.milliseconds(text, field=name)
+def _seconds(field: str, text: str, durations: Any, least: int = 10) -> float:
+    ms: int = durations.milliseconds(text, field=field)
     if ms < least:
-        raise click.BadParameter(f"{text} is too short: at least {least}ms", param_hint=f"--{name}")
+        raise InvalidInput(f"{field}: {text} is too short: at least {least}ms", field=field)
     return ms / 1000
 
 
@@ -130,7 +135,7 @@ def _handler(words: list[str], spool: Spool, keep_dirs: bool) -> Handler:
             if " " in words[0]
             else "name a program on PATH or a path such as ./handler.sh"
         )  # fmt: skip
-        raise click.UsageError(f"the handler {words[0]!r} is not a program that can be run. {hint}")
+        raise click.UsageError(f"the handler {words[0]!r} is not a program that can be run: {hint}")
     return ProcessHandler([os.path.abspath(program), *words[1:]], _environment(spool), spool.root, keep_dirs)
 
 
@@ -166,6 +171,7 @@ def _stop_on_signals(worker: Worker) -> None:
         # In a thread of its own: a second signal may come while the first is still at work, holding its locks.
         threading.Thread(target=worker.stop if len(seen) == 1 else worker.abort).start()
 
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # a reader of the log that goes away must not end the worker
     signal.signal(signal.SIGTERM, handle)
     signal.signal(signal.SIGINT, handle)
 

@@ -19,7 +19,7 @@ cd "$spool"
 
 step "2. Start a worker for agent-review, with a bash handler"
 echo "\$ breyta jobs worker run --type agent-review --handler $here/review.sh &"
-breyta jobs worker run --type agent-review --handler "$here/review.sh" >"$place/worker.json" &
+breyta jobs worker run --type agent-review --handler "$here/review.sh" >"$place/worker.json" 2>"$place/worker.log" &
 worker=$!
 
 step "3. Submit a job"
@@ -49,6 +49,8 @@ step "8. Stop the worker (SIGTERM: it finishes what runs)"
 kill "$worker"
 wait "$worker"
 worker=
+echo "\$ cat worker.log"
+cat "$place/worker.log"
 
 step "9. The tree. The name of the one file status.* is the status"
 find . -mindepth 1 | python3 -c '
