@@ -127,3 +127,61 @@ def test_without_syncfs_every_named_file_is_synced(tmp_path: Path) -> None:
 
     barrier(written)
     assert asked == [1]
+
+
+def readme_blocks(language: str) -> list[str]:
+    text = (ROOT / "README.md").read_text() + (ROOT / "docs/handlers.md").read_text()
+    return [block.partition("```")[0] for block in text.split(f"```{language}\n")[1:]]
+
+
+def test_the_handlers_in_the_documents_run(tmp_path: Path) -> None:
+    from breyta_spool import Spool
+    from tests.world import Cli
+
+    spool = Spool.init(tmp_path / "spool", workspace="ws-acme", durability="none")
+    cli = Cli(spool.root, tmp_path)
+    (bash,) = [block for block in readme_blocks("bash") if block.startswith("#!")]
+    (python,) = [block for block in readme_blocks("python") if block.startswith("def ")]
+    (tmp_path / "review.sh").write_text(bash)
+    (tmp_path / "review.sh").chmod(0o755)
+    (tmp_path / "mine.py").write_text(python)
+    for handler in ("./review.sh", "py:mine:review"):
+        spool.submit("agent-review", {"surface": "flows-api"})
+        done = cli("jobs", "worker", "run", "--type", "agent-review", "--once", "--handler", handler).data["lastJob"]
+        assert done["status"] == "succeeded", done
+        assert done["outputs"]["findings"] in (0, 2)
+        assert len(done["artifacts"]) == 1
+
+
+def test_the_library_example_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from breyta_spool import Spool
+    from tests.world import until, work_off
+
+    monkeypatch.chdir(tmp_path)
+    Spool.init("spool", durability="none")
+    (block,) = [block for block in readme_blocks("python") if "Spool.open" in block]
+    author = subprocess.Popen([sys.executable, "-c", block], stdout=subprocess.PIPE, text=True)
+    spool = Spool.open("spool")
+    until(lambda: spool.list())
+    work_off(spool, lambda job: {"outputs": {"findings": 1}}, "agent-review")
+    assert author.communicate(timeout=30)[0] == "{'findings': 1}\n"
+
+
+def test_every_link_in_the_documents_leads_somewhere() -> None:
+    import re
+
+    for path in [ROOT / "README.md", ROOT / "spool/FORMAT.md", *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text()):
+            assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def test_the_exit_codes_in_the_documents_are_those_of_the_errors() -> None:
+    import re
+
+    from breyta_spool import errors
+
+    documented = {}
+    for row in re.findall(r"^\| (\d+) \|.*\| (.*) \|$", (ROOT / "docs/cli.md").read_text(), re.MULTILINE):
+        documented |= {code: int(row[0]) for code in re.findall(r"`(\w+)`", row[1])}
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.SpoolError)]
+    assert documented == {kind.code: kind.exit_code for kind in kinds if kind is not errors.SpoolError}
