@@ -108,7 +108,7 @@ class Claims:
                 self._unclaim(directory, job_type)
                 self.index.move(job_id, paths.queued(job_type), paths.queued(request.job_type))
                 return None
-        except (Damaged, FileNotFoundError) as error:
+        except Damaged as error:
             self._set_aside(job_id, job_type, str(error))
             return None
         except BaseException:

@@ -195,8 +195,9 @@ class AttemptDir:
         for described in artifacts:
             uri = described.get("resourceUri")
             if isinstance(uri, str) and uri.startswith(tables):
-                name = paths.check_artifact_name(uri.removeprefix(tables).replace("%20", " "), "table")
-                described |= Table(f"{self.artifacts}/tables", name).sealed()
+                name = uri.removeprefix(tables).replace("%20", " ")
+                if paths.is_artifact_name(name):  # else a handler has described one that cannot be
+                    described |= Table(f"{self.artifacts}/tables", name).sealed()
         return artifacts
 
     def _resource_id(self, name: str) -> str:
@@ -242,10 +243,7 @@ def lease_lost(job_id: str, attempt: int) -> LeaseLost:
 
 def _name_of(label: str) -> str:
     """The label itself where it can be a name; else the nearest that can."""
-    try:
-        return paths.check_artifact_name(label, "label")
-    except InvalidInput:
-        return _file_name(label)
+    return label if paths.is_artifact_name(label) else _file_name(label)
 
 
 def _file_name(text: str) -> str:

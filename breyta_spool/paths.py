@@ -50,6 +50,11 @@ def check_worker_id(text: str) -> str:
     return _check(_WORKER_ID, text, "workerId", what)
 
 
+def is_artifact_name(text: str) -> bool:
+    """Whether a label, key or table name may name a file."""
+    return _ARTIFACT_NAME.fullmatch(text) is not None
+
+
 def check_artifact_name(text: str, field: str) -> str:
     """Give a label, key or table name back when it may name a file. Raises InvalidInput."""
     what = (
