@@ -10,7 +10,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from breyta_spool import durations, files, finishing, ids, jobs, jsonio, outputs, paths, states
@@ -35,18 +35,11 @@ class Held:
     payload: bytes
     dir: AttemptDir
     worker_id: str
-    lease_ms: int
-    claim: dict[str, Any] = field(default_factory=dict)
 
     @property
     def job_id(self) -> str:
         """The id of the job."""
         return self.request.job_id
-
-    @property
-    def status(self) -> Status:
-        """The status the job has while the lease is held."""
-        return Status(states.LEASED, self.dir.attempt, self.dir.token)
 
 
 class Claims:
@@ -102,7 +95,7 @@ class Claims:
         directory = AttemptDir(job_dir, job_id, leased.attempt, leased.token, self.settings.workspace_id)
         try:
             self.index.move(job_id, paths.queued(job_type), paths.leased(job_type))
-            claim = self._write_claim(directory, worker_id, labels, lease_ms, in_process)
+            self._write_claim(directory, worker_id, labels, lease_ms, in_process)
             request, payload = jobs.load_request(job_dir, self.settings.payload_limit_bytes)
             if request.job_type != job_type:
                 self._unclaim(directory, job_type)
@@ -115,7 +108,7 @@ class Claims:
             with suppress(OSError):
                 self._unclaim(directory, job_type)
             raise
-        return Held(request, payload, directory, worker_id, lease_ms, claim)
+        return Held(request, payload, directory, worker_id)
 
     def _win(self, job_dir: str, job_id: str, job_type: str) -> Status | None:
         """Rename the status file to leased with a new token; None when the job cannot be had."""
@@ -138,7 +131,7 @@ class Claims:
 
     def _write_claim(
         self, directory: AttemptDir, worker_id: str, labels: dict[str, Any], lease_ms: int, in_process: bool
-    ) -> dict[str, Any]:
+    ) -> None:
         try:
             files.make_dir(directory.path)
         except FileExistsError:  # left by a claim that was undone half-way, or planted
@@ -161,7 +154,6 @@ class Claims:
             files.write_new(path, jsonio.record(claim))
         except FileExistsError:
             files.replace(path, jsonio.record(claim))
-        return claim
 
     def _unclaim(self, directory: AttemptDir, job_type: str) -> None:
         """Undo a claim whose handler has not begun, so that it does not count as an attempt."""
@@ -195,8 +187,7 @@ class Claims:
         request, payload = jobs.load_request(job_dir, self.settings.payload_limit_bytes)
         claim = jobs.load_claim(job_dir, status.attempt)
         directory = AttemptDir(job_dir, job_id, status.attempt, token, self.settings.workspace_id)
-        lease_ms = claim.lease_ms if claim else self.settings.default_lease_ms
-        return Held(request, payload, directory, claim.worker_id if claim else "", lease_ms)
+        return Held(request, payload, directory, claim.worker_id if claim else "")
 
     def renew(self, directory: AttemptDir, lease_ms: int | None = None) -> bool:
         """Renew a lease; whether a cancel was asked for. Raises LeaseLost, OSError."""
@@ -363,14 +354,17 @@ class Claims:
     def cancel(self, job_id: str, job_type: str, requested_by: str, reason: str) -> Status:
         """End a queued job, ask a leased one to end; gives the status after that. Raises NotFound, OSError."""
         job_dir = self.tree.job(job_id)
+
+        def vouch() -> None:
+            self.commit(lambda: iter([f"{job_dir}/{paths.CANCEL}", job_dir]))
+
         for _ in range(20):
             status = status_in(job_dir)
             if status is None:
                 raise no_such_job(job_id, self.tree)
             if status.is_terminal:
                 if status.state == states.CANCELLED:
-                    # DURABLE: who cancelled it may have failed at his barrier.
-                    self.commit(lambda: iter([f"{job_dir}/{paths.CANCEL}", job_dir]))
+                    vouch()  # DURABLE: who cancelled it may have failed at his barrier.
                 return status
             if paths.CANCEL not in files.names(job_dir):
                 note = {"requestedAt": outputs.now(), "requestedBy": requested_by, "reason": reason}
@@ -379,11 +373,11 @@ class Claims:
             if status.state == states.LEASED:
                 # RACE: the lease may have gone back to the queue before the note was there to be seen.
                 if status_in(job_dir) == status:
-                    self.commit(lambda: iter([f"{job_dir}/{paths.CANCEL}", job_dir]))
+                    vouch()
                     return status
             elif files.swap(job_dir, status.name, cancelled.name):
                 self.index.move(job_id, paths.queued(job_type), paths.finished(cancelled.state, job_type))
-                self.commit(lambda: iter([f"{job_dir}/{paths.CANCEL}", job_dir]))
+                vouch()
                 return cancelled
         raise SpoolError(f"{job_id} changes too fast to be cancelled", hint="try again")
 
@@ -391,7 +385,7 @@ class Claims:
         """Put a job back whose result is torn: a power failure cut it off before it was acknowledged."""
         # The entry goes first to where the reaper looks: died in between, the reaper moves it by the status.
         self.index.move(job_id, paths.finished(ended.state, job_type), paths.leased(job_type))
-        again = Status(states.TIMED_OUT if ended.attempt >= max_attempts else states.QUEUED, ended.attempt)
+        again = states.after_lost_lease(ended, max_attempts, cancel_requested=False)
         job_dir = self.tree.job(job_id)
         for link in (paths.RESULT, paths.ARTIFACTS):
             files.unlink(f"{job_dir}/{link}")

@@ -122,9 +122,7 @@ class ProcessHandler:
                 if os.stat(path).st_size == 0:
                     files.unlink(path)
             if not self._keep_dirs:
-                with suppress(OSError):
-                    aside = f"{self._root}/tmp/work-{ids.new_ulid()}"
-                    files.remove_tree(directory.work, aside)
+                remove_job_dir(run.held, self._root)
 
     def _prepare(self, held: Held) -> int:
         directory = held.dir
@@ -205,6 +203,12 @@ def write_job_dir(held: Held, root: str) -> None:
         "spool": root,
     }
     files.write_new(f"{directory.work}/{paths.CONTEXT}", jsonio.record(context), 0o600)
+
+
+def remove_job_dir(held: Held, root: str) -> None:
+    """Remove BREYTA_JOB_DIR, as far as possible; a worker sweeps what is left."""
+    with suppress(OSError):
+        files.remove_tree(held.dir.work, paths.Tree(root).staged(f"work-{ids.new_ulid()}"))
 
 
 def job_environment(held: Held) -> dict[str, str]:
@@ -341,8 +345,7 @@ class PythonHandler:
             )
         finally:
             if job.has_dir and not self._keep_dirs:
-                with suppress(OSError):
-                    files.remove_tree(run.held.dir.work, f"{self._root}/tmp/work-{ids.new_ulid()}")
+                remove_job_dir(run.held, self._root)
 
     @staticmethod
     def _log(run: Run) -> None:

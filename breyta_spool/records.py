@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, NonNegativeInt, PositiveInt, ValidationError
 from pydantic.alias_generators import to_camel
 
-from breyta_spool import ids, jsonio, paths
+from breyta_spool import ids, jsonio, paths, states
 from breyta_spool.errors import Damaged, FormatNotSupported, InvalidInput
 
 FORMAT_VERSION = 1
@@ -228,7 +228,7 @@ class Job(Record):
     @property
     def succeeded(self) -> bool:
         """Whether the job ended well: ``succeeded`` or ``no_changes``."""
-        return self.status in ("succeeded", "no_changes")
+        return self.status in states.DONE_WELL
 
     def summary_map(self) -> dict[str, Any]:
         """The compact view of ``jobs list``: no payload and no result, but what they hold (contract, section 3)."""

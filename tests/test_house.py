@@ -127,6 +127,10 @@ def test_without_syncfs_every_named_file_is_synced(tmp_path: Path) -> None:
 
     barrier(written)
     assert asked == [1]
+    with pytest.raises(OSError, match="/proc/version|Invalid argument"):
+        Barrier(str(tmp_path), use_syncfs=False)(lambda: ["/proc/version"])  # a file that can be opened, and not synced
+    with pytest.raises(OSError, match="link"):
+        Barrier(str(tmp_path), use_syncfs=False)(lambda: [str(tmp_path / "link")])
 
 
 def readme_blocks(language: str) -> list[str]:

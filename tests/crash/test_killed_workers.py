@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from tests.crash import worlds
 from tests.crash.invariants import status_of, violations
 from tests.crash.processes import Child
 from tests.crash.worlds import TYPE, World, settle
+from tests.world import until
 
 BREYTA = str(Path(sys.executable).with_name("breyta"))
 
@@ -43,15 +44,6 @@ bash -c 'trap "" TERM; echo "child $$" >>"$PLACE/began"; while :; do sleep 0.05;
 echo "$BREYTA_JOB_ATTEMPT $$" >>"$PLACE/began"
 wait
 """
-
-
-def until(what: Callable[[], Any], seconds: float = 20.0) -> Any:
-    """Wait until something is true; gives it."""
-    end = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.01)
-    return found
 
 
 class Site:
