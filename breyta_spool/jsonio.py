@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
+import re
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from json.encoder import encode_basestring as _quote
 from typing import Any
@@ -20,7 +23,9 @@ def _refuse_constant(word: str) -> Any:
     raise ValueError(f"{word} is not JSON")
 
 
-_decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
+_decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+_decode = _decoder.decode
+_SPACE = re.compile(r"[ \t\n\r\ufeff]+")
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(", ", ": ")).encode
 _encode_compact = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
@@ -56,6 +61,114 @@ def parse_object(text: str | bytes, what: str, depth: int = MAX_DEPTH) -> dict[s
     if not isinstance(value, dict):
         raise InvalidInput(f"{what} must be a JSON object, not {kind_of(value)}")
     return value
+
+
+STREAM_CHUNK = 1 << 20
+ITEM_LIMIT = 64 << 20
+"""The most characters of one value of a stream."""
+
+
+def stream(read: Callable[[int], bytes], what: str) -> Iterator[Any]:
+    """The values of a JSON array, or of JSON lines, one after the other, however many there are.
+
+    ``read`` gives the next bytes, at most as many as asked for. In memory is one value and about a megabyte. Raises
+    InvalidInput that names the value by its number, from 1.
+    """
+    text = _Text(read, what)
+    try:
+        if text.peek() == "[":
+            yield from _array(text)
+        else:
+            yield from _lines_of(text)
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{what} is not UTF-8: {error.reason} after value {text.number}") from None
+
+
+class _Text:
+    """The part of a text that was read and not yet used."""
+
+    def __init__(self, read: Callable[[int], bytes], what: str) -> None:
+        self._read = read
+        self._decode = codecs.getincrementaldecoder("utf-8")().decode
+        self.what = what
+        self.buffer = ""
+        self.at = 0
+        self.number = 0
+        self.ended = False
+
+    def more(self) -> None:
+        """Read on; twice as much for a value that is long, so that starting again costs no more than reading it."""
+        kept = len(self.buffer) - self.at
+        if kept > ITEM_LIMIT:
+            raise self.wrong(f"is longer than {ITEM_LIMIT} characters")
+        data = self._read(max(STREAM_CHUNK, kept))
+        self.ended = not data
+        self.buffer = self.buffer[self.at :] + self._decode(data, final=self.ended)
+        self.at = 0
+
+    def peek(self) -> str:
+        """The next character that is not white space, empty at the end."""
+        while True:
+            if space := _SPACE.match(self.buffer, self.at):
+                self.at = space.end()
+            if self.at < len(self.buffer) or self.ended:
+                return self.buffer[self.at : self.at + 1]
+            self.more()
+
+    def wrong(self, why: str) -> InvalidInput:
+        """The error for the value that is being read."""
+        return InvalidInput(f"{self.what}, value {self.number}: {why}", value=self.number)
+
+
+def _array(text: _Text) -> Iterator[Any]:
+    text.at += 1
+    sign = text.peek()
+    while sign != "]" or text.number:
+        text.number += 1
+        text.peek()
+        yield _next_value(text)
+        sign = text.peek()
+        if sign == "]":
+            break
+        if sign != ",":
+            found = repr(sign) if sign else "the end; is the file whole?"
+            raise text.wrong(f"is followed by {found}, where ',' or ']' was expected")
+        text.at += 1
+    text.at += 1
+    if text.peek():
+        raise InvalidInput(f"{text.what} goes on after the end of its array")
+
+
+def _next_value(text: _Text) -> Any:
+    while True:
+        try:
+            value, end = _decoder.raw_decode(text.buffer, text.at)
+        except json.JSONDecodeError as error:
+            # What is cut off at the end of the buffer may be whole with the next bytes; an error before that is one.
+            cut = error.msg.startswith("Unterminated string") or error.pos >= len(text.buffer) - 16
+            if text.ended or not cut:
+                raise text.wrong(f"not valid JSON: {error.msg.removesuffix(' at')}") from None
+        except RecursionError:
+            raise text.wrong(f"nests deeper than {MAX_DEPTH} levels") from None
+        except ValueError as error:
+            raise text.wrong(f"not valid JSON: {error}") from None
+        else:
+            if end + 2 < len(text.buffer) or text.ended:  # else it may be the first half of a number, as 1e+
+                if text.buffer.count("[", text.at, end) + text.buffer.count("{", text.at, end) > MAX_DEPTH:
+                    check_depth(value, f"{text.what}, value {text.number}")
+                text.at = end
+                return value
+        text.more()
+
+
+def _lines_of(text: _Text) -> Iterator[Any]:
+    while text.peek():
+        text.number += 1
+        while (end := text.buffer.find("\n", text.at)) < 0 and not text.ended:
+            text.more()
+        end = end if end >= 0 else len(text.buffer)
+        line, text.at = text.buffer[text.at : end], end
+        yield parse(line, f"{text.what}, value {text.number}")
 
 
 def check_depth(value: Any, what: str, depth: int = MAX_DEPTH) -> None:

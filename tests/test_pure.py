@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
+import re
 import time
 from typing import Any
 
@@ -158,3 +160,44 @@ def test_every_exit_and_every_result_file_has_an_outcome(code: int, draft: bytes
     assert (outcome.error is not None) == (outcome.status in ("failed", "cancelled"))
     if code != 0:
         assert outcome.status == "failed"
+
+
+def streamed(data: bytes, size: int = 1 << 30) -> list[Any]:
+    """What a stream gives whose source hands out at most ``size`` bytes at a time."""
+    source = io.BytesIO(data)
+    return list(jsonio.stream(lambda wanted: source.read(min(size, wanted)), "FILE"))
+
+
+@given(st.lists(JSON, max_size=5), st.integers(1, 9), st.booleans())
+def test_a_stream_gives_what_was_written_however_its_bytes_arrive(values: list[Any], size: int, spaced: bool) -> None:
+    text = json.dumps(values, ensure_ascii=False, indent=1 if spaced else None)
+    lines = "".join(json.dumps(value) + "\n" for value in values if not isinstance(value, list))
+    assert streamed(text.encode("utf-8", "surrogatepass") if text.isascii() else text.encode(), size) == values
+    assert streamed(lines.encode(), size) == [value for value in values if not isinstance(value, list)]
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b'[{"a": 1}, {"a": 2} {"a": 3}]', "value 2: is followed by '{'"),
+        (b'[{"a": 1}, {"a": tru', "value 2: not valid JSON"),
+        (b'[{"a": 1},', "value 2: not valid JSON"),
+        (b'[{"a": 1}', "followed by the end; is the file whole"),
+        (b'[{"a": 1}] x', "goes on after the end"),
+        (b'{"a": 1}\n{"a": NaN}', "value 2 is not valid JSON: NaN"),
+        (b"[1, NaN]", "value 2: not valid JSON: NaN"),
+        (b'[1, "\xff"]', "not UTF-8"),
+        (b"[" + b"[" * 300 + b"]" * 300 + b"]", "nests deeper"),
+    ],
+)
+def test_a_stream_says_which_value_is_wrong(data: bytes, said: str) -> None:
+    for size in (1, 7, 1 << 20):
+        with pytest.raises(InvalidInput, match=re.escape(said)):
+            streamed(data, size)
+
+
+def test_a_stream_holds_one_value_and_not_the_file() -> None:
+    pieces = itertools.chain([b"["], itertools.repeat(b'{"payload": {"n": 1}},', 1_000_000))
+    values = jsonio.stream(lambda wanted: next(pieces), "FILE")
+    assert sum(1 for _ in itertools.islice(values, 1000)) == 1000
+    assert next(pieces)  # it read no further than it had to

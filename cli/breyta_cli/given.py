@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -84,6 +84,25 @@ def read_file(file: str, what: str) -> bytes:
     try:
         with open(file, "rb") as opened:
             return opened.read(FILE_LIMIT)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise InvalidInput(f"{what}: cannot read {file!r}: {reason}", path=file) from None
+
+
+def stream(file: str, what: str, seen: Callable[[int], None] = lambda count: None) -> Iterator[Any]:
+    """The values in a file that holds a JSON array or JSON lines, ``-`` for stdin, read as they are asked for.
+
+    ``seen`` is told of the number of bytes read each time. Raises InvalidInput.
+    """
+    try:
+        with open(0 if file == "-" else file, "rb", closefd=file != "-") as opened:
+
+            def read(size: int) -> bytes:
+                data = opened.read(size)
+                seen(len(data))
+                return data
+
+            yield from jsonio.stream(read, f"{what} {file}")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise InvalidInput(f"{what}: cannot read {file!r}: {reason}", path=file) from None
