@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         StorageError,
     )
     from breyta_spool.lease import Lease
-    from breyta_spool.records import Artifact, Attempt, Job, JobError, Progress, Worker
+    from breyta_spool.records import Artifact, Attempt, Batch, Job, JobError, Progress, Worker
     from breyta_spool.spool import Spool
 
 __version__ = "0.1.0"
@@ -27,7 +27,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "breyta_spool.spool": ("Spool",),
     "breyta_spool.lease": ("Lease",),
-    "breyta_spool.records": ("Artifact", "Attempt", "Job", "JobError", "Progress", "Worker"),
+    "breyta_spool.records": ("Artifact", "Attempt", "Batch", "Job", "JobError", "Progress", "Worker"),
     "breyta_spool.errors": (
         "AwaitBound", "Conflict", "Damaged", "FormatNotSupported", "InvalidInput", "LeaseLost",
         "NoSuchSpool", "NotAllowed", "NotFound", "SpoolError", "StorageError",
@@ -37,6 +37,7 @@ __all__ = [
     "Artifact",
     "Attempt",
     "AwaitBound",
+    "Batch",
     "Conflict",
     "Damaged",
     "FormatNotSupported",

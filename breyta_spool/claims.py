@@ -354,17 +354,20 @@ class Claims:
     def cancel(self, job_id: str, job_type: str, requested_by: str, reason: str) -> Status:
         """End a queued job, ask a leased one to end; gives the status after that. Raises NotFound, OSError."""
         job_dir = self.tree.job(job_id)
-
-        def vouch() -> None:
+        status = self.request_cancel(job_id, job_type, requested_by, reason)
+        if status.state in (states.CANCELLED, states.LEASED):
+            # DURABLE: also for one that was cancelled before, whose caller may have failed at his barrier.
             self.commit(lambda: iter([f"{job_dir}/{paths.CANCEL}", job_dir]))
+        return status
 
+    def request_cancel(self, job_id: str, job_type: str, requested_by: str, reason: str) -> Status:
+        """The same without the barrier."""
+        job_dir = self.tree.job(job_id)
         for _ in range(20):
             status = status_in(job_dir)
             if status is None:
                 raise no_such_job(job_id, self.tree)
             if status.is_terminal:
-                if status.state == states.CANCELLED:
-                    vouch()  # DURABLE: who cancelled it may have failed at his barrier.
                 return status
             if paths.CANCEL not in files.names(job_dir):
                 note = {"requestedAt": outputs.now(), "requestedBy": requested_by, "reason": reason}
@@ -373,13 +376,20 @@ class Claims:
             if status.state == states.LEASED:
                 # RACE: the lease may have gone back to the queue before the note was there to be seen.
                 if status_in(job_dir) == status:
-                    vouch()
                     return status
-            elif files.swap(job_dir, status.name, cancelled.name):
-                self.index.move(job_id, paths.queued(job_type), paths.finished(cancelled.state, job_type))
-                vouch()
+            elif self._cancel_queued(job_id, job_type, status, cancelled):
                 return cancelled
         raise SpoolError(f"{job_id} changes too fast to be cancelled", hint="try again")
+
+    def cancel_unclaimed(self, job_id: str, job_type: str) -> bool:
+        """End a job that nobody has claimed yet, without a note of its own; whether it was so. For those of a batch."""
+        return self._cancel_queued(job_id, job_type, Status(states.QUEUED, 0), Status(states.CANCELLED, 0))
+
+    def _cancel_queued(self, job_id: str, job_type: str, queued: Status, cancelled: Status) -> bool:
+        if not files.swap(self.tree.job(job_id), queued.name, cancelled.name):
+            return False
+        self.index.move(job_id, paths.queued(job_type), paths.finished(cancelled.state, job_type))
+        return True
 
     def redo(self, job_id: str, job_type: str, ended: Status, max_attempts: int) -> None:
         """Put a job back whose result is torn: a power failure cut it off before it was acknowledged."""

@@ -57,14 +57,15 @@ class Conflict(SpoolError):
 
 
 class AwaitBound(SpoolError):
-    """An await reached its bound before the job ended; ``job`` is the last state seen, and the job goes on."""
+    """An await reached its bound before the ``job`` or ``batch`` ended: the state seen last; it goes on."""
 
     code = "await_bound_reached"
     exit_code = 4
 
-    def __init__(self, message: str, *, job: Any, hint: str = "", **details: Any) -> None:
+    def __init__(self, message: str, *, job: Any = None, batch: Any = None, hint: str = "", **details: Any) -> None:
         super().__init__(message, hint=hint, **details)
         self.job = job
+        self.batch = batch
 
 
 class LeaseLost(SpoolError):

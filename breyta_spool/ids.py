@@ -19,6 +19,7 @@ _PAIRS = [a + b for a in _LETTERS for b in _LETTERS]
 _VALUES = {letter: value for value, letter in enumerate(_LETTERS)}
 _ULID = "[0-7][0-9A-HJKMNP-TV-Z]{25}"
 JOB_ID_PATTERN = rf"job-({_ULID})(?:-([0-9]{{5,9}}))?"
+BATCH_ID_PATTERN = rf"batch-{_ULID}"
 _JOB_ID = re.compile(JOB_ID_PATTERN)
 _LAST_MS = 253_402_300_799_999
 """The last millisecond of the year 9999, after which a day no longer has eight digits."""
@@ -75,9 +76,44 @@ def check_job_id(text: str) -> str:
     return text
 
 
-def created_ms(job_id: str) -> int:
-    """When the id was made, in milliseconds since 1970 (UTC)."""
-    return _milliseconds(job_id[4:30])
+def new_batch_id() -> str:
+    """A new id for a batch, ``batch-<ulid>``."""
+    return "batch-" + new_ulid()
+
+
+def is_batch_id(text: str) -> bool:
+    """Whether the text is a batch id: ``batch-<ulid>``."""
+    return text.startswith("batch-") and len(text) == 32 and is_job_id("job-" + text[6:])
+
+
+def check_batch_id(text: str) -> str:
+    """Give the batch id back when it is one. Raises InvalidInput; after this the id is safe as a file name."""
+    if not isinstance(text, str) or not is_batch_id(text):
+        raise InvalidInput(
+            f"not a batch id: {_shown(text)}",
+            hint="a batch id looks like batch-01JD0W3Z8Q4X5V6B7N8M9K0P1R; 'breyta jobs batches list' shows them",
+            field="batchId",
+        )
+    return text
+
+
+def job_in_batch(batch_id: str, number: int) -> str:
+    """The id of a batch's job, by its number from 1.
+
+    >>> job_in_batch("batch-01JD0W3Z8Q4X5V6B7N8M9K0P1R", 7)
+    'job-01JD0W3Z8Q4X5V6B7N8M9K0P1R-00007'
+    """
+    return f"job-{batch_id[6:]}-{number:05d}"
+
+
+def order(job_id: str) -> tuple[str, int, str]:
+    """Sorts jobs by when they were made, and the jobs of a batch by their number."""
+    return job_id[4:30], len(job_id), job_id
+
+
+def created_ms(made_id: str) -> int:
+    """When the id of a job or batch was made, in milliseconds since 1970 (UTC)."""
+    return _milliseconds(made_id.partition("-")[2][:26])
 
 
 @lru_cache(maxsize=64)
@@ -86,9 +122,9 @@ def _day_and_minute(minute: int) -> tuple[str, str]:
     return time.strftime("%Y%m%d", at), time.strftime("%H%M", at)
 
 
-def day_and_minute(job_id: str) -> tuple[str, str]:
+def day_and_minute(made_id: str) -> tuple[str, str]:
     """The UTC day and minute of an id, as its directories are named: ``("20261122", "1530")``."""
-    return _day_and_minute(created_ms(job_id) // 60_000)
+    return _day_and_minute(created_ms(made_id) // 60_000)
 
 
 def batch_of(job_id: str) -> str | None:

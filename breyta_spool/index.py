@@ -7,12 +7,12 @@ An entry is one symlink at ``<list>/<bucket>/<job-id>``, where the list is ``que
 from __future__ import annotations
 
 import errno
-import heapq
 import os
 import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import islice
 
 from breyta_spool import files, ids, paths, states
@@ -160,31 +160,27 @@ class Index:
         """The names in a directory but those a person's tools may leave (``.nfs…``, ``.DS_Store``)."""
         return [name for name in files.names_if_any(directory) if not name.startswith(".")]
 
-    def newest(self, lists: list[str]) -> Iterator[str]:
-        """The ids of all jobs in some lists, newest first, read bucket by bucket as they are asked for."""
-        by_age: dict[str, list[str]] = {}
-        for index_list in lists:
-            for bucket in self.names(f"{self.tree.root}/{index_list}"):
-                by_age.setdefault(paths.bucket_age_key(bucket), []).append(f"{index_list}/{bucket}")
-        for age in sorted(by_age, reverse=True):
-            found = {job_id for place in by_age[age] for job_id in self.names(self.tree.top(place))}
-            yield from sorted(filter(ids.is_job_id, found), reverse=True)
+    @staticmethod
+    def some(directory: str, count: int) -> list[str]:
+        """Some of the names in a directory, at most ``count``."""
+        try:
+            with os.scandir(directory) as entries:
+                return [entry.name for entry in islice(entries, count)]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
 
-    def newest_jobs(self) -> Iterator[str]:
-        """The ids of all jobs, newest first, read from the job directories themselves."""
-        jobs = self.tree.top("jobs")
-        for day in sorted(self.names(jobs), reverse=True):
-            for minute in sorted(self.names(f"{jobs}/{day}"), reverse=True):
-                found = self.names(f"{jobs}/{day}/{minute}")
-                singles = filter(ids.is_job_id, found)
-                members = (
-                    name
-                    for batch in found
-                    if batch.startswith("batch-")
-                    for name in self.names(f"{jobs}/{day}/{minute}/{batch}")
-                    if ids.is_job_id(name)
-                )
-                yield from heapq.merge(*(sorted(part, reverse=True) for part in (singles, members)), reverse=True)
+    def has_batch(self, index_list: str, batch_id: str) -> bool:
+        """Whether the batch of a bucket is there. The bucket of one that is not is dropped once it is old.
+
+        A submitter that died between its two last renames leaves such a bucket, and it may have many entries.
+        """
+        if batch_id in files.names_if_any(os.path.dirname(self.tree.batch(batch_id))):
+            return True
+        bucket = f"{self.tree.root}/{index_list}/{batch_id}"
+        with suppress(FileNotFoundError):
+            if self.now() - files.modified(bucket) > DANGLING_SECONDS:
+                files.remove_tree(bucket, self.tree.staged(f"trash-{ids.new_ulid()}"))
+        return False
 
 
 class Queue:
@@ -228,11 +224,13 @@ class Queue:
         for bucket in [self._only] if self._only else self._index.buckets(self._list):
             path = f"{self._index.tree.root}/{self._list}/{bucket}"
             seen = 0
+            if ids.is_batch_id(bucket) and not self._index.has_batch(self._list, bucket):
+                continue
             try:
                 with os.scandir(path) as entries:
                     while names := [e.name for e in islice(entries, WINDOW)]:
                         seen += len(names)
-                        self._window.extend(sorted(filter(ids.is_job_id, names)))
+                        self._window.extend(sorted(filter(ids.is_job_id, names), key=ids.order))
                         yield
             except (FileNotFoundError, NotADirectoryError):
                 continue

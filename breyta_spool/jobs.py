@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from typing import Any
 
@@ -85,12 +86,12 @@ def load_result(job_dir: str, attempt: int) -> ResultRecord | None:
 
 def check_result(job_dir: str, status: states.Status) -> None:
     """Raise Damaged when a job that must have a result has none that can be read."""
-    fields = _accepted(job_dir, status)
+    fields = accepted_result(job_dir, status)
     if fields is not None:
         read_fields(ResultRecord, fields, f"{job_dir}/{paths.attempt_name(status.attempt)}/{paths.RESULT}")
 
 
-def _accepted(job_dir: str, status: states.Status) -> Fields | None:
+def accepted_result(job_dir: str, status: states.Status) -> Fields | None:
     """The result that a job ended with; None when it ended, or goes on, without one.
 
     A result file alone means nothing: its writer may have died before the rename that counts, or lost the race for it.
@@ -146,7 +147,7 @@ def load_job(job_dir: str, status: states.Status, listed: list[str], payload_lim
     Its files' fields are put into one map, and that is checked once. Raises FileNotFoundError, Damaged.
     """
     request, payload = _request(job_dir, payload_limit)
-    result = _accepted(job_dir, status)
+    result = accepted_result(job_dir, status)
     numbers = sorted(int(match[1]) for name in listed if (match := _ATTEMPT.fullmatch(name)))
     read = [_attempt(job_dir, number, status, result) for number in numbers if number <= status.attempt]
     attempts = [attempt for attempt, _ in read]
@@ -245,7 +246,7 @@ def _error(job_dir: str, status: states.Status, last: Fields) -> Fields | None:
 
 def cancel_message(job_dir: str) -> str:
     """Who cancelled a job, and why, in a sentence."""
-    request = load_cancel(job_dir)
+    request = load_cancel(job_dir) or load_cancel(os.path.dirname(job_dir))  # the latter of its batch
     by = f" by {request.requested_by}" if request and request.requested_by else ""
     reason = f": {request.reason}" if request and request.reason else ""
     return f"cancelled{by}{reason}"

@@ -13,6 +13,7 @@ TOP = ("jobs", "queued", "leased", "finished", "workers", "tmp", "locks")
 """The directories that ``spool init`` makes."""
 
 JOB = "job.json"
+BATCH = "batch.json"
 PAYLOAD = "payload.json"
 RESULT = "result.json"
 CANCEL = "cancel.json"
@@ -77,7 +78,7 @@ def bucket_of(job_id: str) -> str:
 def bucket_age_key(bucket: str) -> str:
     """Sorts buckets of both kinds by the minute they were made in."""
     if bucket.startswith("batch-"):
-        return "-".join(ids.day_and_minute("job-" + bucket[6:])) if ids.is_job_id("job-" + bucket[6:]) else ""
+        return "-".join(ids.day_and_minute(bucket)) if ids.is_batch_id(bucket) else ""
     return bucket
 
 
@@ -103,12 +104,24 @@ def list_of(status: states.Status, job_type: str) -> str:
     return leased(job_type) if status.state == states.LEASED else finished(status.state, job_type)
 
 
+def type_of_list(index_list: str) -> str:
+    """The job type that a list is of."""
+    kind, _, name = index_list.partition("/")
+    return name.partition(".")[2] if kind == "finished" else name
+
+
 @lru_cache(maxsize=4096)
 def job_place(job_id: str) -> str:
     """Where a job's directory is, relative to the spool. The id must have been checked."""
     day, minute = ids.day_and_minute(job_id)
     batch = ids.batch_of(job_id)
     return f"jobs/{day}/{minute}/{batch}/{job_id}" if batch else f"jobs/{day}/{minute}/{job_id}"
+
+
+def batch_place(batch_id: str) -> str:
+    """Where a batch's directory is, relative to the spool. The id must have been checked."""
+    day, minute = ids.day_and_minute(batch_id)
+    return f"jobs/{day}/{minute}/{batch_id}"
 
 
 def entry_target(job_id: str) -> str:
@@ -129,6 +142,10 @@ class Tree:
     def job(self, job_id: str) -> str:
         """A job's directory."""
         return f"{self.root}/{job_place(job_id)}"
+
+    def batch(self, batch_id: str) -> str:
+        """A batch's directory."""
+        return f"{self.root}/{batch_place(batch_id)}"
 
     def staged(self, name: str) -> str:
         """Where something is built before it is published, or put before it is removed."""

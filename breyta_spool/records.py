@@ -89,6 +89,21 @@ class JobRecord(Record):
     retry_of: str | None = None
 
 
+class BatchRecord(Record):
+    """batch.json: what the jobs of a batch have in common, written once by the submitter."""
+
+    batch_id: str = Field(pattern=f"^{ids.BATCH_ID_PATTERN}$")
+    job_type: str = Field(pattern=f"^{paths.JOB_TYPE_PATTERN}$")
+    workspace_id: str
+    created_at: str
+    requested_count: PositiveInt = Field(description="how many jobs it has, numbered from 1")
+    metadata: JsonObject = Field(default_factory=dict)
+    root_workflow_id: str | None = None
+    parent_step_id: str | None = None
+    fanout_parent_step_id: str | None = None
+    fanout_max_concurrency: PositiveInt | None = None
+
+
 class ClaimRecord(Record):
     """attempt-N/claim.json: who took the lease; written again only when a heartbeat changes the lease's duration."""
 
@@ -247,6 +262,43 @@ class Job(Record):
         return compact
 
 
+class Batch(BatchRecord):
+    """A batch as a reader sees it: what was requested, and how many of its jobs are in which state."""
+
+    status: str = Field(description="queued, running, completed, partially_failed, failed or cancelled")
+    queued_count: NonNegativeInt = 0
+    running_count: NonNegativeInt = 0
+    succeeded_count: NonNegativeInt = 0
+    no_changes_count: NonNegativeInt = 0
+    failed_count: NonNegativeInt = 0
+    cancelled_count: NonNegativeInt = 0
+    timed_out_count: NonNegativeInt = 0
+    updated_at: str
+    completed_at: str | None = None
+    cancel_requested: bool = False
+    damaged: list[str] = Field(default_factory=list, description="jobs that were set aside; they count as failed")
+    jobs: list[Job] | None = Field(default=None, description="as many as were asked for, by number")
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether every job has ended."""
+        return self.status in states.BATCH_TERMINAL
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether every job ended well."""
+        return self.status == states.COMPLETED
+
+    @property
+    def ended_count(self) -> int:
+        """How many jobs have ended."""
+        return self.requested_count - self.queued_count - self.running_count
+
+    def to_map(self) -> dict[str, Any]:
+        """The batch as the command line shows it, without ``jobs``."""
+        return self.model_dump(by_alias=True, mode="json", exclude={"jobs"})
+
+
 _COMPACT = (
     *("jobId", "jobType", "workspaceId", "status", "batchId", "attempt", "maxAttempts", "createdAt", "startedAt"),
     *("updatedAt", "completedAt", "workerId", "error", "retryOf", "rootWorkflowId", "parentStepId"),
@@ -270,6 +322,7 @@ def check_version(data: dict[str, Any], path: str) -> None:
 RECORDS: dict[str, type[BaseModel]] = {
     "spool": SpoolRecord,
     "job": JobRecord,
+    "batch": BatchRecord,
     "claim": ClaimRecord,
     "progress": Progress,
     "cancel": CancelRecord,
@@ -277,6 +330,7 @@ RECORDS: dict[str, type[BaseModel]] = {
     "worker": Worker,
     "artifact": Artifact,
     "job-map": Job,
+    "batch-map": Batch,
 }
 """What spool/schemas/ describes: the name of each schema and the model it is generated from."""
 

@@ -17,42 +17,39 @@ from __future__ import annotations
 import getpass
 import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from breyta_spool import durations, files, finishing, ids, jobs, jsonio, making, paths, states, submitting, waiting
+from breyta_spool import (
+    awaiting,
+    batches,
+    durations,
+    files,
+    ids,
+    jobs,
+    jsonio,
+    listing,
+    making,
+    paths,
+    states,
+    submitting,
+    waiting,
+)
 from breyta_spool.barrier import Barrier
-from breyta_spool.claims import Claims, no_such_job
-from breyta_spool.errors import (
-    AwaitBound,
-    Conflict,
-    Damaged,
-    InvalidInput,
-    NoSuchSpool,
-    NotAllowed,
-    SpoolError,
-    doing,
-)
-from breyta_spool.index import Index, Queue, status_in
+from breyta_spool.claims import Claims
+from breyta_spool.errors import Conflict, Damaged, InvalidInput, NoSuchSpool, NotAllowed, NotFound, doing
+from breyta_spool.index import Index, Queue
 from breyta_spool.lease import Lease, lease_duration
-from breyta_spool.records import (
-    Job,
-    SpoolRecord,
-    Worker,
-    check_version,
-    read_record,
-)
-from breyta_spool.states import Status
+from breyta_spool.reading import Reader
+from breyta_spool.records import Batch, Job, SpoolRecord, Worker, check_version, read_record
 
 REAP_SECONDS = 15.0
 """How often those who claim through the library look for leases that ran out, even while there is other work."""
-MEND_SECONDS = 1.0
-"""How often an await looks whether the lease of its job ran out, at most."""
 _NO_PAYLOAD: dict[str, Any] = {}
 
 Jobs = list[Job]
+Batches = list[Batch]
 Workers = list[Worker]
 Names = list[str]
 
@@ -67,6 +64,7 @@ class Spool:
         self.barrier = Barrier(root)
         self.claims = Claims(self.tree, settings, self.barrier)
         self.index: Index = self.claims.index
+        self.reader = Reader(self.claims)
         self._next_reap: dict[str, float] = {}
         self._queues: dict[tuple[str, str | None], Queue] = {}
 
@@ -135,6 +133,7 @@ class Spool:
         """
         request, data = submitting.build_request(
             self.settings,
+            ids.new_job_id(),
             job_type,
             payload,
             {
@@ -148,7 +147,7 @@ class Spool:
             },
         )
         submitting.publish(self.claims, request, data)
-        return Job(**request, status=states.QUEUED, payload=payload, updatedAt=request["createdAt"])
+        return _submitted(request, payload)
 
     # -- read ---------------------------------------------------------------------------------------
 
@@ -159,47 +158,7 @@ class Spool:
         """
         ids.check_job_id(job_id)
         with doing(f"read {job_id}"):
-            return self._read(job_id, files.names_if_any(self.tree.job(job_id)))
-
-    def _read(self, job_id: str, listed: Names) -> Job:
-        """The state of a job whose directory was just listed."""
-        job_dir = self.tree.job(job_id)
-        for _ in range(10):
-            status = None
-            try:
-                status = status_in(job_dir, listed)
-                if status is None:
-                    raise no_such_job(job_id, self.tree)
-                job = jobs.load_job(job_dir, status, listed, self.settings.payload_limit_bytes)
-                if job.result and (paths.RESULT not in listed or (job.artifacts and paths.ARTIFACTS not in listed)):
-                    self._mend_links(job_dir, status)
-                return job
-            except FileNotFoundError:
-                pass  # RACE: the status changed while it was read
-            except Damaged:
-                if status is None or not self._redo_if_torn(job_id, status):
-                    raise
-            listed = files.names_if_any(job_dir)
-        raise SpoolError(f"{job_id} changes faster than it can be read", hint="try again")
-
-    def _mend_links(self, job_dir: str, status: Status) -> None:
-        """Make the links of an ended job that its worker died before making, as far as the caller may."""
-        with suppress(OSError):
-            finishing.link_outcome(job_dir, status.attempt, True)
-
-    def _redo_if_torn(self, job_id: str, status: Status) -> bool:
-        """Put a job back whose result cannot be read but whose request can; whether that was so."""
-        if not jobs.needs_result(status):
-            return False
-        job_dir = self.tree.job(job_id)
-        request, _ = jobs.load_request(job_dir, self.settings.payload_limit_bytes)
-        try:
-            jobs.check_result(job_dir, status)
-            return False
-        except Damaged:
-            pass
-        self.claims.redo(job_id, request.job_type, status, request.max_attempts)
-        return True
+            return self.reader.job(job_id)
 
     def list(
         self,
@@ -208,22 +167,16 @@ class Spool:
         batch_id: str | None = None,
         limit: int = 10,
         damaged: Names | None = None,
+        before: str | None = None,
     ) -> Jobs:
         """Jobs, newest first, at most ``limit`` of them; the ids of damaged ones on the way go into ``damaged``.
 
-        Raises InvalidInput, StorageError.
+        ``before``, a job id, gives those behind that job: the next page. Raises InvalidInput, StorageError.
         """
         wanted = None if status is None else states.normalise(status)
-        if job_type is not None:
-            paths.check_job_type(job_type)
-        if batch_id is not None:
-            self.queue("any", batch_id)
-        if limit < 1:
-            raise InvalidInput(f"limit: {limit} is not a whole number from 1", field="limit")
+        _check_listing(job_type, limit, job_id=before, batch_id=batch_id)
         with doing("list the jobs"):
-            found = (
-                job for job_id in self._listed(job_type, wanted, batch_id) if (job := self._try_get(job_id, damaged))
-            )
+            found = self.reader.those_there(listing.jobs(self.index, job_type, wanted, batch_id, before), damaged)
             matching = (
                 job
                 for job in found
@@ -232,29 +185,6 @@ class Spool:
                 and batch_id in (None, job.batch_id)
             )
             return list(islice(matching, limit))
-
-    def _listed(self, job_type: str | None, status: str | None, batch_id: str | None) -> Iterator[str]:
-        if job_type is None and status is None and batch_id is None:
-            return self.index.newest_jobs()
-        kind = {None: "", states.QUEUED: "queued/"}.get(status, f"finished/{status}.")
-        if status in states.PROGRESS:
-            kind = "leased/"
-        lists = [
-            name
-            for name in self.index.lists()
-            if name.startswith(kind) and (job_type is None or _type_of(name) == job_type)
-        ]
-        return self.index.newest(lists)
-
-    def _try_get(self, job_id: str, damaged: Names | None) -> Job | None:
-        try:
-            return self.get(job_id)
-        except Damaged:
-            if damaged is not None:
-                damaged.append(job_id)
-        except SpoolError:
-            pass  # gone meanwhile
-        return None
 
     def workers(self) -> Workers:
         """The workers that are or were running and did not stop cleanly, by id."""
@@ -313,8 +243,8 @@ class Spool:
 
     def queue(self, job_type: str, batch_id: str | None = None) -> Queue:
         """A reader of one type's queue, for a worker."""
-        if batch_id is not None and not ids.is_job_id("job-" + batch_id.removeprefix("batch-")):
-            raise InvalidInput(f"not a batch id: {batch_id!r}", field="batchId")
+        if batch_id is not None:
+            ids.check_batch_id(batch_id)
         return Queue(self.index, job_type, batch_id)
 
     def lease(self, job_id: str, token: str) -> Lease:
@@ -378,53 +308,146 @@ class Spool:
         """
         limits = waiting.bound(interval, timeout, max_attempts, backoff)
         ids.check_job_id(job_id)
-        mended = 0.0
-
-        def probe() -> Job | None:
-            nonlocal mended
-            due = time.monotonic() >= mended + MEND_SECONDS
-            mended = time.monotonic() if due else mended
-            return self._ended(job_id, mend=due)
-
         with doing(f"await {job_id}"):
-            ended, done = waiting.poll(probe, lambda job: job is not None, limits, lambda: self._wake_for(job_id))
-        if ended is None or not done:
-            job = self.get(job_id)
-            raise AwaitBound(
-                f"{job_id} is still {job.status} after {limits.spoken}",
-                job=job,
-                hint="the job goes on; await it again, or 'breyta jobs cancel' it",
-                jobId=job_id,
-                status=job.status,
-            )
-        with doing(f"make the result of {job_id} durable"):
-            # DURABLE: its worker may not have come to its own barrier yet.
-            self.claims.commit(lambda: self.claims.written_by(job_id, ended.attempt))
-        return ended
+            return awaiting.JobAwait(self.reader, job_id).run(limits)
 
-    def _wake_for(self, job_id: str) -> waiting.Wake:
-        wake = waiting.Wake()
-        wake.watch(self.tree.job(job_id))
-        return wake
+    # -- batches ------------------------------------------------------------------------------------
 
-    def _ended(self, job_id: str, *, mend: bool) -> Job | None:
-        """The job if it has ended, else None: one listing, as long as it goes on and nothing is to ``mend``."""
-        listed = files.names_if_any(self.tree.job(job_id))
-        status = status_in(self.tree.job(job_id), listed)
-        if status is None:
-            raise no_such_job(job_id, self.tree)
-        if mend and status.state == states.LEASED:
-            self._expire(job_id, status)
-        if not status.is_terminal:
-            return None
-        job = self._read(job_id, listed)
-        return job if job.is_terminal else None  # its result may be torn, and is done again
+    def submit_batch(
+        self,
+        job_type: str,
+        jobs: Iterable[Any],
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        max_attempts: int | None = None,
+        root_workflow_id: str | None = None,
+        parent_step_id: str | None = None,
+        fanout_parent_step_id: str | None = None,
+        fanout_max_concurrency: int | None = None,
+        limit: int | None = None,
+        told: Callable[[int], None] = lambda count: None,
+    ) -> Batch:
+        """Submit a batch of jobs, all of them or none; returned, it is accepted and, in a durable spool, on the disk.
 
-    def _expire(self, job_id: str, status: Status) -> None:
-        """Take a lease back that ran out: maybe no worker is left to do it. As far as the caller may write."""
-        with suppress(OSError, SpoolError):
-            request, _ = jobs.load_request(self.tree.job(job_id), self.settings.payload_limit_bytes)
-            self.claims.expire_one(job_id, request.job_type, status, self.index.now())
+        ``jobs`` is read one by one: each an object with ``payload``, ``metadata`` and ``maxAttempts``, all of them
+        optional. ``max_attempts`` holds for those that do not say it. The answer has the first ``limit`` jobs
+        (default: all). ``told`` is called with the number of jobs prepared so far.
+        Raises InvalidInput: nothing was submitted; StorageError: nothing either, unless its message says so.
+        """
+        first: Jobs = []
+        count = 0
+
+        def staged(request: dict[str, Any], payload: Any) -> None:
+            nonlocal count
+            count += 1
+            told(count)
+            if limit is None or count <= limit:
+                first.append(_submitted(request, payload))
+
+        shared = {
+            "metadata": metadata,
+            "max_attempts": max_attempts,
+            "root_workflow_id": root_workflow_id,
+            "parent_step_id": parent_step_id,
+            "fanout_parent_step_id": fanout_parent_step_id,
+            "fanout_max_concurrency": fanout_max_concurrency,
+        }
+        record = batches.submit(self.claims, job_type, jobs, shared, staged)
+        return Batch(**record, status=states.QUEUED, queuedCount=count, updatedAt=record["createdAt"], jobs=first)
+
+    def get_batch(self, batch_id: str, *, include_jobs: bool | None = None, limit: int | None = None) -> Batch:
+        """The latest state of a batch, counted from the index.
+
+        ``include_jobs``: whether its ``jobs`` come with it (default: once it has ended), the first ``limit`` of them
+        (default: all). Raises InvalidInput, NotFound, Damaged, StorageError.
+        """
+        ids.check_batch_id(batch_id)
+        _check_limit(limit)
+        with doing(f"read {batch_id}"):
+            record = batches.load(self.claims, batch_id)
+            return self.reader.batch(record, batches.tally(self.claims, record), include_jobs, limit)
+
+    def await_batch(
+        self,
+        batch_id: str,
+        *,
+        interval: Any = None,
+        timeout: Any = None,
+        max_attempts: int | None = None,
+        backoff: Mapping[str, Any] | None = None,
+        include_jobs: bool | None = None,
+        limit: int | None = None,
+    ) -> Batch:
+        """Wait until every job of a batch has ended; gives it. Bounds as in ``await_job``, else as in ``get_batch``.
+
+        Raises InvalidInput, NotFound, Damaged, StorageError, and AwaitBound when the bound is reached first: it carries
+        the last state, and the batch goes on.
+        """
+        limits = waiting.bound(interval, timeout, max_attempts, backoff)
+        ids.check_batch_id(batch_id)
+        _check_limit(limit)
+        with doing(f"await {batch_id}"):
+            record = batches.load(self.claims, batch_id)
+            return awaiting.BatchAwait(self.reader, record).run(limits, include_jobs, limit)
+
+    def cancel_batch(self, batch_id: str, *, reason: str = "", requested_by: str | None = None) -> Batch:
+        """Cancel a batch: what is queued at once; the workers end what runs. What has ended stays as it is.
+
+        Raises InvalidInput, NotFound, StorageError.
+        """
+        ids.check_batch_id(batch_id)
+        with doing(f"cancel {batch_id}"):
+            record = batches.load(self.claims, batch_id)
+            batches.cancel(self.claims, record, requested_by if requested_by is not None else _user(), reason)
+        return self.get_batch(batch_id, include_jobs=False)
+
+    def list_batches(
+        self,
+        job_type: str | None = None,
+        status: str | None = None,
+        limit: int = 10,
+        damaged: Names | None = None,
+        before: str | None = None,
+    ) -> Batches:
+        """Batches without their jobs, newest first, at most ``limit`` of them; arguments as for ``list``.
+
+        Raises InvalidInput, StorageError.
+        """
+        wanted = None if status is None else states.normalise(status, states.BATCH_ALL)
+        _check_listing(job_type, limit, batch_id=before)
+        with doing("list the batches"):
+            found = self._batches(listing.batches(self.index, job_type, before), damaged)
+            return list(islice((batch for batch in found if wanted in (None, batch.status)), limit))
+
+    def _batches(self, batch_ids: Iterable[str], damaged: Names | None) -> Iterator[Batch]:
+        for batch_id in batch_ids:
+            try:
+                yield self.get_batch(batch_id, include_jobs=False)
+            except Damaged:
+                if damaged is not None:
+                    damaged.append(batch_id)
+            except NotFound:
+                pass  # its submitter is not done, or died
+
+
+def _check_listing(job_type: str | None, limit: int, *, job_id: str | None = None, batch_id: str | None = None) -> None:
+    if job_type is not None:
+        paths.check_job_type(job_type)
+    if batch_id is not None:
+        ids.check_batch_id(batch_id)
+    if job_id is not None:
+        ids.check_job_id(job_id)
+    _check_limit(limit)
+
+
+def _check_limit(limit: int | None) -> None:
+    if limit is not None and (not isinstance(limit, int) or limit < 1):
+        raise InvalidInput(f"limit: {limit!r} is not a whole number from 1", field="limit")
+
+
+def _submitted(request: dict[str, Any], payload: Any) -> Job:
+    batch_id = ids.batch_of(request["jobId"])
+    return Job(**request, status=states.QUEUED, payload=payload, batchId=batch_id, updatedAt=request["createdAt"])
 
 
 def check_workspace(spool: Spool, workspace: str | None) -> None:
@@ -453,8 +476,3 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return str(os.getuid())
-
-
-def _type_of(index_list: str) -> str:
-    kind, _, name = index_list.partition("/")
-    return name.partition(".")[2] if kind == "finished" else name

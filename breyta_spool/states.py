@@ -13,6 +13,7 @@ True
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from breyta_spool.errors import InvalidInput
@@ -33,6 +34,11 @@ ALL = ACTIVE + TERMINAL
 PROGRESS = (LEASED, STARTED, RUNNING)
 """What a worker may report while it holds the lease."""
 DONE_WELL = (SUCCEEDED, NO_CHANGES)
+
+COMPLETED = "completed"
+PARTIALLY_FAILED = "partially_failed"
+BATCH_TERMINAL = (COMPLETED, PARTIALLY_FAILED, FAILED, CANCELLED)
+BATCH_ALL = (QUEUED, RUNNING, *BATCH_TERMINAL)
 
 PREFIX = "status."
 _NAME = re.compile(
@@ -114,6 +120,28 @@ def normalise(status: str, allowed: tuple[str, ...] = ALL, *, field: str = "stat
             allowed=list(allowed),
         )
     return word
+
+
+def batch_status(counts: Mapping[str, int]) -> str:
+    """The status of a batch from how many of its jobs are in each state (contract, section 1).
+
+    ``counts`` has a number for ``queued``, ``leased`` and each terminal status; what is missing counts as 0.
+
+    >>> batch_status({"queued": 2}), batch_status({"queued": 1, "failed": 1}), batch_status({"succeeded": 2})
+    ('queued', 'running', 'completed')
+    >>> batch_status({"failed": 1, "cancelled": 1}), batch_status({"failed": 1, "no_changes": 1})
+    ('failed', 'partially_failed')
+    """
+    count = {state: counts.get(state, 0) for state in (QUEUED, LEASED, *TERMINAL)}
+    well = sum(count[state] for state in DONE_WELL)
+    badly = count[FAILED] + count[TIMED_OUT]
+    if count[QUEUED] or count[LEASED]:
+        return RUNNING if count[LEASED] or well or badly else QUEUED
+    if well and not badly and not count[CANCELLED]:
+        return COMPLETED
+    if not well:
+        return FAILED if badly else CANCELLED
+    return PARTIALLY_FAILED
 
 
 def reported(state: str, progress_status: str | None) -> str:

@@ -21,7 +21,7 @@ METADATA_LIMIT = 1 << 20
 
 
 def build_request(
-    settings: SpoolRecord, job_type: str, payload: Any, given: Mapping[str, Any]
+    settings: SpoolRecord, job_id: str, job_type: str, payload: Any, given: Mapping[str, Any]
 ) -> tuple[dict[str, Any], bytes]:
     """The fields of job.json and the bytes of payload.json for a new job. Raises InvalidInput.
 
@@ -36,7 +36,6 @@ def build_request(
             field="payload",
         )
     jsonio.check_depth(payload, "payload")
-    job_id = ids.new_job_id()
     request = {
         "jobId": job_id,
         "jobType": job_type,
@@ -45,14 +44,21 @@ def build_request(
         "maxAttempts": _count("maxAttempts", given.get("max_attempts"), settings.default_max_attempts),
         "payloadBytes": len(data),
         "payloadSha256": hashlib.sha256(data).hexdigest(),
-        "metadata": _metadata(given.get("metadata")),
+        "metadata": checked_metadata(given.get("metadata")),
+        **lineage(given),
+        "retryOf": given.get("retry_of"),
+    }
+    return request, data
+
+
+def lineage(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Which workflow and step jobs come from, as their records say it. Raises InvalidInput."""
+    return {
         "rootWorkflowId": _text("rootWorkflowId", given.get("root_workflow_id")),
         "parentStepId": _text("parentStepId", given.get("parent_step_id")),
         "fanoutParentStepId": _text("fanoutParentStepId", given.get("fanout_parent_step_id")),
         "fanoutMaxConcurrency": _count("fanoutMaxConcurrency", given.get("fanout_max_concurrency"), None),
-        "retryOf": given.get("retry_of"),
     }
-    return request, data
 
 
 def publish(claims: Claims, request: dict[str, Any], payload: bytes) -> None:
@@ -67,9 +73,10 @@ def publish(claims: Claims, request: dict[str, Any], payload: bytes) -> None:
     with doing("submit the job"):
         entry = ""
         try:
-            _stage(claims, staged, jsonio.record(request), payload)
+            make_staged(claims, staged)
+            stage(staged, request, payload)
             entry = claims.index.add(job_id, job_type)
-            _move_into_place(claims, staged, place)
+            move_into_place(claims, staged, place)
         except BaseException:
             _withdraw(staged, place, entry)
             raise
@@ -83,17 +90,26 @@ def publish(claims: Claims, request: dict[str, Any], payload: bytes) -> None:
         claims.commit(lambda: _with_parents(place, entry, claims.tree.root))
 
 
-def _stage(claims: Claims, staged: str, request: bytes, payload: bytes) -> None:
+def make_staged(claims: Claims, staged: str) -> None:
+    """Make a directory in tmp/ to build something in."""
     try:
         files.make_dir(staged)
     except FileNotFoundError:
         claims.index.make_dirs(staged)  # a spool that was copied without its empty directories
-    files.write_new(f"{staged}/{paths.JOB}", request)
+
+
+def stage(staged: str, request: dict[str, Any], payload: bytes) -> None:
+    """Write a new job's files into the directory that becomes its own."""
+    files.write_new(f"{staged}/{paths.JOB}", jsonio.record(request))
     files.write_new(f"{staged}/{paths.PAYLOAD}", payload)
-    files.write_new(f"{staged}/{Status(states.QUEUED, 0).name}", b"")
+    files.write_new(f"{staged}/{_NEW}", b"")
 
 
-def _move_into_place(claims: Claims, staged: str, place: str) -> None:
+_NEW = Status(states.QUEUED, 0).name
+
+
+def move_into_place(claims: Claims, staged: str, place: str) -> None:
+    """Publish what was staged; the directory above its place is made when it is missing."""
     try:
         files.publish(staged, place)
     except FileNotFoundError:
@@ -129,7 +145,8 @@ def _text(field: str, given: str | None) -> str | None:
     return given
 
 
-def _metadata(given: Mapping[str, Any] | None) -> dict[str, Any]:
+def checked_metadata(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Metadata as records hold it. Raises InvalidInput."""
     if given is not None and not isinstance(given, Mapping):
         raise InvalidInput(f"metadata must be an object, not {jsonio.kind_of(given)}", field="metadata")
     metadata = dict(given or {})
@@ -139,11 +156,15 @@ def _metadata(given: Mapping[str, Any] | None) -> dict[str, Any]:
     return metadata
 
 
-def _with_parents(place: str, entry: str, root: str) -> Iterator[str]:
-    """A new job's files and every directory up to the root, for a barrier that syncs each."""
-    yield from (f"{place}/{name}" for name in (paths.JOB, paths.PAYLOAD))
-    for path in (place, os.path.dirname(entry)):
+def with_parents(*written: str, root: str) -> Iterator[str]:
+    """Directories and every one above them up to the root, for a barrier that syncs each."""
+    for path in written:
         while len(path) > len(root):
             yield path
             path = os.path.dirname(path)
     yield root
+
+
+def _with_parents(place: str, entry: str, root: str) -> Iterator[str]:
+    yield from (f"{place}/{name}" for name in (paths.JOB, paths.PAYLOAD))
+    yield from with_parents(place, os.path.dirname(entry), root=root)

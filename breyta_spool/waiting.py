@@ -118,32 +118,33 @@ class Wake:
     def __init__(self) -> None:
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._events = -1
-        self._watches: list[int] = []
+        self._watches: set[int] = set()
         self._guard = threading.Lock()
 
-    def watch(self, directory: str, *, touched: bool = False) -> bool:
-        """Be set when something is renamed in a directory or, if ``touched``, when it is touched itself.
+    def watch(self, directory: str, *, touched: bool = False, left: bool = False) -> bool:
+        """Be set when something is renamed in a directory, has ``left`` it, or when it is ``touched`` itself.
 
         Whether the kernel can tell; if not, only polling is left. Look once more after this: what happened before
         it is not told.
         """
         try:
-            self._add(os.fsencode(directory), touched)
+            self._add(os.fsencode(directory), touched, left)
         except (OSError, ImportError):
             return False
         return True
 
-    def _add(self, directory: bytes, touched: bool) -> None:
+    def _add(self, directory: bytes, touched: bool, left: bool) -> None:
         # Its observers hold a rename back for half a second, to pair the two events it has; its bindings do not.
         from watchdog.observers.inotify_c import InotifyConstants, Mask, inotify_add_watch
 
         if self._events < 0:
             self._events = _inotify()
-        mask = InotifyConstants.IN_ATTRIB if touched else InotifyConstants.IN_MOVED_TO
+        mask = InotifyConstants.IN_MOVED_FROM if left else InotifyConstants.IN_MOVED_TO
+        mask = InotifyConstants.IN_ATTRIB if touched else mask
         watch = inotify_add_watch(self._events, directory, Mask(mask | InotifyConstants.IN_ONLYDIR))
         if watch < 0:
             raise OSError("the directory cannot be watched")
-        self._watches.append(watch)
+        self._watches.add(watch)
 
     def set(self) -> None:
         """Wake whoever waits; nothing once it is closed."""
@@ -194,7 +195,7 @@ def _inotify() -> int:
     return fd
 
 
-def _put_by(fd: int, watches: list[int]) -> None:
+def _put_by(fd: int, watches: set[int]) -> None:
     from watchdog.observers.inotify_c import WatchDescriptor, inotify_rm_watch
 
     for watch in watches:

@@ -42,6 +42,7 @@ class Settings:
     lease: Any = None
     poll: float = 5.0
     once: bool = False
+    quiet: bool = False
     concurrency: int = 1
     timeout: float | None = None
     grace: float = handler.GRACE_SECONDS
@@ -226,7 +227,8 @@ class Worker:
         if outcome.status == states.FAILED:
             self._count("failed")
         spent = durations.spoken((time.monotonic() - run.began) * 1000)
-        self.log(f"{held.job_id} {outcome.status} in {spent}" + (f": {outcome.summary}" if outcome.summary else ""))
+        if not self.settings.quiet:
+            self.log(f"{held.job_id} {outcome.status} in {spent}" + (f": {outcome.summary}" if outcome.summary else ""))
 
     def _give_back(self, held: Held) -> None:
         after = self.spool.claims.give_back(held.dir, self._type)

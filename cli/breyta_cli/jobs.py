@@ -17,6 +17,7 @@ from breyta_cli.tree import Group
         "logs": ("breyta_cli.jobs_read:logs", "Print what the handler of a job wrote."),
         "cancel": ("breyta_cli.jobs_submit:cancel", "Cancel a job."),
         "retry": ("breyta_cli.jobs_submit:retry", "Submit a job that has ended once more."),
+        "batches": ("breyta_cli.jobs_batches:batches", "Submit, await and cancel many jobs at once."),
         "claim": ("breyta_cli.jobs_lease:claim", "Claim a job by hand."),
         "heartbeat": ("breyta_cli.jobs_lease:heartbeat", "Renew a lease."),
         "progress": ("breyta_cli.jobs_lease:progress", "Report progress on a claimed job."),

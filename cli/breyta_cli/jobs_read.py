@@ -22,8 +22,11 @@ ENDED_BADLY = 5
 @click.option("--batch-id", help="Only jobs of this batch.")
 @click.option("--status", help="Only jobs of this status.")
 @click.option("--limit", type=click.IntRange(min=1), default=10, show_default=True, help="At most so many.")
+@click.option("--cursor", metavar="JOB-ID", help="Go on behind this one: meta.nextCursor of the page before.")
 @click.option("--full", is_flag=True, help="Whole jobs, with payload and result.")
-def list_(job_type: str | None, batch_id: str | None, status: str | None, limit: int, full: bool) -> None:
+def list_(
+    job_type: str | None, batch_id: str | None, status: str | None, limit: int, cursor: str | None, full: bool
+) -> None:
     """List jobs, newest first: compact, or whole with --full.
 
     \b
@@ -31,9 +34,11 @@ def list_(job_type: str | None, batch_id: str | None, status: str | None, limit:
       breyta jobs list --type agent-review --status failed --limit 50
     """
     damaged: list[str] = []
-    jobs = given.spool().list(job_type, status, batch_id, limit, damaged)
-    meta = {"outputView": "full" if full else "compact", "limit": limit} | ({"damaged": damaged} if damaged else {})
-    output.answer({"items": [job.to_map() if full else job.summary_map() for job in jobs]}, **meta)
+    found = given.spool().list(job_type, status, batch_id, limit + 1, damaged, cursor)
+    jobs = found[:limit]
+    meta = output.page(limit, jobs[-1].job_id if len(found) > limit else None, damaged)
+    items = [job.to_map() if full else job.summary_map() for job in jobs]
+    output.answer({"items": items}, outputView="full" if full else "compact", **meta)
 
 
 @command()

@@ -31,11 +31,18 @@ def answer(data: dict[str, Any], **meta: Any) -> None:
     _print({"ok": True, "workspaceId": _workspace_id(), "meta": meta, "data": data})
 
 
+def page(limit: int, next_cursor: str | None, damaged: list[str]) -> dict[str, Any]:
+    """What the ``meta`` of a list says: where the next page begins, if there is one, and what could not be read."""
+    meta: dict[str, Any] = {"limit": limit}
+    return meta | ({"nextCursor": next_cursor} if next_cursor else {}) | ({"damaged": damaged} if damaged else {})
+
+
 def failure(error: SpoolError) -> int:
     """Print what went wrong; gives the exit code."""
     details = dict(error.details)
     if isinstance(error, AwaitBound):
-        details["job"] = error.job.to_map()
+        state = error.batch or error.job
+        details["batch" if error.batch else "job"] = state.to_map()
     told = {"code": error.code, "message": error.message, "details": details}
     try:
         _print({"ok": False, "workspaceId": _workspace_id(), "error": told, "hint": error.hint})

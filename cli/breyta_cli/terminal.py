@@ -13,6 +13,17 @@ _FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _PLAIN = "|/-\\"
 
 
+def bar(done: float, total: float, width: int = 20) -> str:
+    """A bar and a percentage.
+
+    >>> bar(1, 4, 8)
+    '[##------]  25%'
+    """
+    share = min(1.0, done / total) if total else 0.0
+    full = int(share * width)
+    return f"[{'#' * full}{'-' * (width - full)}] {share * 100:3.0f}%"
+
+
 class Spinner:
     """Shows ``line()``, asked for once a second, behind a turning sign on stderr; leaves nothing behind."""
 

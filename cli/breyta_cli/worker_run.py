@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="From SIGTERM to SIGKILL of a handler.",
 )
-@click.option("--quiet", "-q", is_flag=True, help="Do not log each job.")
+@click.option("--quiet", "-q", is_flag=True, help="Do not log jobs that were handled; log what goes wrong.")
 @click.argument("command_line", nargs=-1, type=click.UNPROCESSED, metavar="[-- HANDLER [ARG]...]")
 def run(command_line: tuple[str, ...], **options: Any) -> None:
     """Claim jobs of a type, run a handler for each, publish the results.
@@ -75,12 +75,13 @@ def run(command_line: tuple[str, ...], **options: Any) -> None:
         lease=options["lease_duration"],
         poll=_seconds("pollInterval", options["poll_interval"], durations),
         once=options["once"],
+        quiet=options["quiet"],
         concurrency=options["concurrency"],
         timeout=None if timeout is None else _seconds("timeout", timeout, durations),
         grace=_seconds("grace", options["grace"], durations, 0),
     )
     handler = _handler(words, spool, options["keep_job_dirs"])
-    worker = Worker(spool, handler, settings, (lambda line: None) if options["quiet"] else _log)
+    worker = Worker(spool, handler, settings, _log)
     _stop_on_signals(worker)
     _log(f"worker {worker.worker_id} takes {settings.job_type} jobs from {spool.root} for {handler.name}")
     with redirect_stdout(sys.stderr):  # what a Python handler prints must not spoil the answer
