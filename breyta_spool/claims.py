@@ -164,6 +164,10 @@ class Claims:
             self.index.move(directory.job_id, paths.leased(job_type), paths.queued(job_type))
 
     def _set_aside(self, job_id: str, job_type: str, reason: str) -> None:
+        self.set_aside(job_id, reason)
+        self.index.drop(job_id, paths.leased(job_type))
+
+    def set_aside(self, job_id: str, reason: str) -> None:
         """Keep a job whose request is damaged where nobody claims it, with a note that says why."""
         self.index.make_dirs(self.tree.top(paths.LOST_AND_FOUND))
         kept = self.tree.set_aside(job_id)
@@ -172,7 +176,6 @@ class Claims:
         files.replace(f"{kept}.why.txt", f"{outputs.now()} {reason}\n".encode())
         with suppress(FileNotFoundError):
             files.rename(self.tree.job(job_id), kept)
-        self.index.drop(job_id, paths.leased(job_type))
 
     # -- hold ---------------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ ARTIFACTS = "artifacts"
 ATTACHED = "artifacts.jsonl"
 WORK = "work"
 CONTEXT = "worker-context.json"
+IDEMPOTENCY = "idempotency"
 LOST_AND_FOUND = "lost+found"
 
 JOB_TYPE_PATTERN = r"[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,99}"
@@ -129,6 +130,11 @@ def entry_target(job_id: str) -> str:
     return "../../../" + job_place(job_id)
 
 
+def key_target(job_id: str) -> str:
+    """What the link of an idempotency key points to."""
+    return "../../" + job_place(job_id)
+
+
 class Tree:
     """The names below one spool's root, as absolute paths."""
 
@@ -146,6 +152,10 @@ class Tree:
     def batch(self, batch_id: str) -> str:
         """A batch's directory."""
         return f"{self.root}/{batch_place(batch_id)}"
+
+    def idempotency(self, digest: str) -> str:
+        """The link of an idempotency key, by the key's sha256 in hexadecimal."""
+        return f"{self.root}/{IDEMPOTENCY}/{digest[:2]}/{digest}"
 
     def staged(self, name: str) -> str:
         """Where something is built before it is published, or put before it is removed."""

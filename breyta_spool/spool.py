@@ -31,6 +31,7 @@ from breyta_spool import (
     jsonio,
     listing,
     making,
+    once,
     paths,
     states,
     submitting,
@@ -125,27 +126,29 @@ class Spool:
         fanout_parent_step_id: str | None = None,
         fanout_max_concurrency: int | None = None,
         retry_of: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Job:
         """Submit a job; returned, it is accepted and, in a durable spool, on the disk.
 
         ``payload`` is any JSON value (default ``{}``). ``max_attempts`` bounds leases (default: the spool's).
-        Raises InvalidInput: nothing was submitted; StorageError: nothing either, unless its message says so.
+        ``idempotency_key``: a job that was submitted with the same key is given back instead, as it is now.
+        Raises InvalidInput: nothing was submitted; StorageError: nothing either, unless its message says so; Conflict
+        when the key belongs to a job of another type.
         """
-        request, data = submitting.build_request(
-            self.settings,
-            ids.new_job_id(),
-            job_type,
-            payload,
-            {
-                "metadata": metadata,
-                "max_attempts": max_attempts,
-                "root_workflow_id": root_workflow_id,
-                "parent_step_id": parent_step_id,
-                "fanout_parent_step_id": fanout_parent_step_id,
-                "fanout_max_concurrency": fanout_max_concurrency,
-                "retry_of": retry_of,
-            },
-        )
+        given = {
+            "metadata": metadata,
+            "max_attempts": max_attempts,
+            "root_workflow_id": root_workflow_id,
+            "parent_step_id": parent_step_id,
+            "fanout_parent_step_id": fanout_parent_step_id,
+            "fanout_max_concurrency": fanout_max_concurrency,
+            "retry_of": retry_of,
+        }
+        if idempotency_key is not None:
+            job_id, _ = once.submit(self.claims, idempotency_key, job_type, payload, given)
+            with doing(f"read {job_id}"):
+                return self.reader.job(job_id)
+        request, data = submitting.build_request(self.settings, ids.new_job_id(), job_type, payload, given)
         submitting.publish(self.claims, request, data)
         return _submitted(request, payload)
 

@@ -87,7 +87,7 @@ def publish(claims: Claims, request: dict[str, Any], payload: bytes) -> None:
     claims.index.ring(job_type)
     with doing(f"make {job_id} durable; it was submitted, and runs unless the power fails"):
         # DURABLE: one barrier after the last rename. A job torn before it was acknowledged recognises itself.
-        claims.commit(lambda: _with_parents(place, entry, claims.tree.root))
+        claims.commit(lambda: written(place, os.path.dirname(entry), claims.tree.root))
 
 
 def make_staged(claims: Claims, staged: str) -> None:
@@ -165,6 +165,7 @@ def with_parents(*written: str, root: str) -> Iterator[str]:
     yield root
 
 
-def _with_parents(place: str, entry: str, root: str) -> Iterator[str]:
+def written(place: str, bucket: str, root: str) -> Iterator[str]:
+    """A new job's files, and every directory up to the root, for such a barrier."""
     yield from (f"{place}/{name}" for name in (paths.JOB, paths.PAYLOAD))
-    yield from with_parents(place, os.path.dirname(entry), root=root)
+    yield from with_parents(place, bucket, root=root)

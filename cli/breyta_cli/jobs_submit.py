@@ -19,6 +19,7 @@ from breyta_cli.tree import command
 @click.option("--parent-step-id", help="The step of it that submits the job.")
 @click.option("--fanout-parent-step-id", help="The step that fanned out.")
 @click.option("--fanout-max-concurrency", type=int, help="How many of a fan-out may run at once; for flows.")
+@click.option("--idempotency-key", metavar="KEY", help="A job submitted with this key before is given back instead.")
 def create(
     job_type: str,
     payload: Any,
@@ -28,6 +29,7 @@ def create(
     parent_step_id: str | None,
     fanout_parent_step_id: str | None,
     fanout_max_concurrency: int | None,
+    idempotency_key: str | None,
 ) -> None:
     """Submit a job. Printed means accepted: in a durable spool it survives a power cut.
 
@@ -44,6 +46,7 @@ def create(
         parent_step_id=parent_step_id,
         fanout_parent_step_id=fanout_parent_step_id,
         fanout_max_concurrency=fanout_max_concurrency,
+        idempotency_key=idempotency_key,
     )
     output.answer({"job": job.to_map()})
 
