@@ -210,12 +210,13 @@ class _Progress:
         done, total, now = batch.ended_count, batch.requested_count, time.monotonic()
         began, first = self._first = self._first or (now, done)
         bad = batch.failed_count + batch.timed_out_count
-        line = f"{bar(done, total)} {done:,}/{total:,} done, {bad:,} failed, {batch.running_count:,} running"
+        line = f"{bar(done, total, 12)} {done:,}/{total:,}, {bad:,} failed, {batch.running_count:,} running"
         if done > first and now > began:
             from breyta_spool.durations import spoken
 
             rate = (done - first) / (now - began)
-            line += f", {rate:,.1f}/s, {spoken(int((total - done) / rate) * 1000)} left"
+            line += f", {rate:,.0f}/s" if rate >= 10 else f", {rate:.1g}/s"
+            line += f", {spoken(int((total - done) / rate) * 1000)} left"
         return line
 
 
