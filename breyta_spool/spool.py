@@ -245,9 +245,13 @@ class Spool:
         return Lease(self.claims, self.get, held) if held else None
 
     def queue(self, job_type: str, batch_id: str | None = None) -> Queue:
-        """A reader of one type's queue, for a worker."""
+        """A reader of one type's queue, or of one batch in it, for a worker. Raises InvalidInput, NotFound."""
         if batch_id is not None:
-            ids.check_batch_id(batch_id)
+            with doing(f"read {ids.check_batch_id(batch_id)}"):
+                found = batches.load(self.claims, batch_id)
+            if found.job_type != job_type:
+                what = f"{batch_id} has jobs of type {found.job_type}, not {job_type}"
+                raise InvalidInput(what, field="batchId", jobType=found.job_type)
         return Queue(self.index, job_type, batch_id)
 
     def lease(self, job_id: str, token: str) -> Lease:
