@@ -10,7 +10,7 @@ from breyta_spool.batches import Tally
 from breyta_spool.claims import no_such_job
 from breyta_spool.errors import AwaitBound, SpoolError, doing
 from breyta_spool.index import status_in
-from breyta_spool.reading import Reader
+from breyta_spool.reader import Reader
 from breyta_spool.records import Batch, BatchRecord, Job
 from breyta_spool.states import Status
 from breyta_spool.waiting import Bound, Wake

@@ -42,7 +42,7 @@ from breyta_spool.claims import Claims
 from breyta_spool.errors import Conflict, Damaged, InvalidInput, NoSuchSpool, NotAllowed, NotFound, doing
 from breyta_spool.index import Index, Queue
 from breyta_spool.lease import Lease, lease_duration
-from breyta_spool.reading import Reader
+from breyta_spool.reader import Reader
 from breyta_spool.records import Batch, Job, SpoolRecord, Worker, check_version, read_record
 
 REAP_SECONDS = 15.0
