@@ -162,10 +162,10 @@ class Index:
 
     @staticmethod
     def some(directory: str, count: int) -> list[str]:
-        """Some of the names in a directory, at most ``count``."""
+        """The ids of some of the jobs in a bucket, at most ``count``."""
         try:
             with os.scandir(directory) as entries:
-                return [entry.name for entry in islice(entries, count)]
+                return list(islice((entry.name for entry in entries if ids.is_job_id(entry.name)), count))
         except (FileNotFoundError, NotADirectoryError):
             return []
 
