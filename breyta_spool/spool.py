@@ -23,6 +23,8 @@ from itertools import islice
 from typing import Any
 
 from breyta_spool import durations, files, finishing, ids, jobs, jsonio, making, paths, states, submitting, waiting
+from breyta_spool.access import JOBS_READ, JOBS_SUBMIT, JOBS_WORKER, Access
+from breyta_spool.accounts import AccountStore
 from breyta_spool.barrier import Barrier
 from breyta_spool.claims import Claims, no_such_job
 from breyta_spool.errors import (
@@ -60,8 +62,10 @@ Names = list[str]
 class Spool:
     """One spool. Safe to use from several threads; every process and host opens its own."""
 
-    def __init__(self, root: str, settings: SpoolRecord) -> None:
+    def __init__(self, root: str, settings: SpoolRecord, api_key: str | None = None) -> None:
         self.root = root
+        self.access = Access(root, settings.require_keys, api_key)
+        self.first_key: making.FirstKey | None = None
         self.settings = settings
         self.tree = paths.Tree(root)
         self.barrier = Barrier(root)
@@ -79,22 +83,35 @@ class Spool:
         workspace: str = "local",
         durability: str = "durable",
         group: str | None = None,
+        require_keys: bool = False,
     ) -> Spool:
         """Make a spool in a directory that is missing or empty.
 
         ``durability``: ``durable``, what was acknowledged survives a power cut, or ``none``. ``group``: a Unix group
-        that shares the spool; its directories get that group and the setgid bit.
+        that shares the spool; its directories get that group and the setgid bit. ``require_keys``: nobody changes the
+        spool without a key; ``first_key`` of the spool that is returned is the one to begin with, told only here.
         Raises InvalidInput, Conflict when there is something already, StorageError.
         """
         root = os.path.abspath(os.fspath(directory))
-        spool = cls(root, making.make(root, workspace, durability, group))
-        with doing("make the spool durable"):
-            spool.claims.commit(lambda: iter([f"{root}/{paths.SPOOL_FILE}", root]))
+        settings, first = making.make(root, workspace, durability, group, require_keys)
+        spool = cls(root, settings, first and first.api_key)
+        spool.first_key = first
+        try:
+            with doing("make the spool durable"):
+                spool.claims.commit(lambda: iter([f"{root}/{paths.SPOOL_FILE}", root]))
+        except SpoolError:
+            if first:
+                making.unmake(root)
+            raise
         return spool
 
     @classmethod
-    def open(cls, directory: str | os.PathLike[str]) -> Spool:
-        """Open a spool. Raises NoSuchSpool, FormatNotSupported, Damaged, StorageError."""
+    def open(cls, directory: str | os.PathLike[str], api_key: str | None = None) -> Spool:
+        """Open a spool, with the key of a service account if one is needed (docs/security.md).
+
+        Every method checks the key and raises NotAllowed when its account may not do that.
+        Raises NoSuchSpool, FormatNotSupported, Damaged, NotAllowed, StorageError.
+        """
         root = os.path.abspath(os.fspath(directory))
         making.check_root(root)
         path = f"{root}/{paths.SPOOL_FILE}"
@@ -111,7 +128,12 @@ class Spool:
         except InvalidInput as error:
             raise Damaged(error.message, path=path) from None
         check_version(fields, path)
-        return cls(root, read_record(SpoolRecord, data, path))
+        return cls(root, read_record(SpoolRecord, data, path), api_key)
+
+    @property
+    def accounts(self) -> AccountStore:
+        """The service accounts and their keys."""
+        return AccountStore(self.tree, self.claims.commit, self.access)
 
     # -- submit -------------------------------------------------------------------------------------
 
@@ -133,6 +155,7 @@ class Spool:
         ``payload`` is any JSON value (default ``{}``). ``max_attempts`` bounds leases (default: the spool's).
         Raises InvalidInput: nothing was submitted; StorageError: nothing either, unless its message says so.
         """
+        self.access.need(JOBS_SUBMIT, job_type)
         request, data = submitting.build_request(
             self.settings,
             job_type,
@@ -157,6 +180,13 @@ class Spool:
 
         A job whose result was torn by a power cut is put back to be done again, and shows as that.
         """
+        self.access.need(JOBS_READ)
+        job = self._get(job_id)
+        self.access.need_type(job.job_type)
+        return job
+
+    def _get(self, job_id: str) -> Job:
+        """The same for whoever may work on the job or has submitted it."""
         ids.check_job_id(job_id)
         with doing(f"read {job_id}"):
             return self._read(job_id, files.names_if_any(self.tree.job(job_id)))
@@ -213,6 +243,7 @@ class Spool:
 
         Raises InvalidInput, StorageError.
         """
+        self.access.need(JOBS_READ, job_type)
         wanted = None if status is None else states.normalise(status)
         if job_type is not None:
             paths.check_job_type(job_type)
@@ -228,6 +259,7 @@ class Spool:
                 job
                 for job in found
                 if job_type in (None, job.job_type)
+                and self.access.allows(job.job_type)
                 and wanted in (None, job.status)
                 and batch_id in (None, job.batch_id)
             )
@@ -248,7 +280,7 @@ class Spool:
 
     def _try_get(self, job_id: str, damaged: Names | None) -> Job | None:
         try:
-            return self.get(job_id)
+            return self._get(job_id)
         except Damaged:
             if damaged is not None:
                 damaged.append(job_id)
@@ -258,10 +290,12 @@ class Spool:
 
     def workers(self) -> Workers:
         """The workers that are or were running and did not stop cleanly, by id."""
+        self.access.need(JOBS_READ)
         with doing("list the workers"):
             names = self.index.names(self.tree.top("workers"))
             now = self._now_for_show() if names else 0.0
-            return [worker for name in sorted(names) if (worker := self._worker(name, now))]
+            found = [worker for name in sorted(names) if (worker := self._worker(name, now))]
+            return [worker for worker in found if self.access.allows(worker.job_type)]
 
     def _now_for_show(self) -> float:
         try:
@@ -295,6 +329,7 @@ class Spool:
         Raises InvalidInput, StorageError.
         """
         paths.check_job_type(job_type)
+        self.access.need(JOBS_WORKER, job_type)
         paths.check_worker_id(worker_id)
         lease_ms = lease_duration(lease, self.settings.default_lease_ms)
         queue = self._queues.pop((job_type, batch_id), None) or self.queue(job_type, batch_id)
@@ -309,7 +344,7 @@ class Spool:
         finally:
             # Also after a failure: the next claim goes on behind the job that could not be had.
             self._queues[job_type, batch_id] = queue
-        return Lease(self.claims, self.get, held) if held else None
+        return Lease(self.claims, self._get, held, self.access) if held else None
 
     def queue(self, job_type: str, batch_id: str | None = None) -> Queue:
         """A reader of one type's queue, for a worker."""
@@ -319,10 +354,12 @@ class Spool:
 
     def lease(self, job_id: str, token: str) -> Lease:
         """The lease that a token belongs to. Raises InvalidInput, NotFound, LeaseLost."""
+        self.access.need(JOBS_WORKER)
         ids.check_job_id(job_id)
         with doing(f"find the lease of {job_id}"):
             held = self.claims.find(job_id, token)
-        return Lease(self.claims, self.get, held)
+        self.access.need_type(held.request.job_type)
+        return Lease(self.claims, self._get, held, self.access)
 
     # -- cancel, retry ------------------------------------------------------------------------------
 
@@ -331,17 +368,21 @@ class Spool:
 
         A job that has ended stays as it is. Raises InvalidInput, NotFound, StorageError.
         """
-        job = self.get(job_id)
+        self.access.need(JOBS_SUBMIT)
+        job = self._get(job_id)
+        self.access.need_type(job.job_type)
         with doing(f"cancel {job_id}"):
             self.claims.cancel(job_id, job.job_type, requested_by if requested_by is not None else _user(), reason)
-        return self.get(job_id)
+        return self._get(job_id)
 
     def retry(self, job_id: str) -> Job:
         """Submit the request of a job that has ended once more, as a new job whose ``retry_of`` is the old id.
 
         Raises InvalidInput, NotFound, Conflict when the job is still active, StorageError.
         """
-        old = self.get(job_id)
+        self.access.need(JOBS_SUBMIT)
+        old = self._get(job_id)
+        self.access.need_type(old.job_type)
         if not old.is_terminal:
             raise Conflict(
                 f"{job_id} is {old.status}: only a job that has ended can be retried",
@@ -378,6 +419,9 @@ class Spool:
         """
         limits = waiting.bound(interval, timeout, max_attempts, backoff)
         ids.check_job_id(job_id)
+        self.access.need(JOBS_READ)
+        if self.access.limited:
+            self.access.need_type(self._get(job_id).job_type)
         mended = 0.0
 
         def probe() -> Job | None:
@@ -389,7 +433,7 @@ class Spool:
         with doing(f"await {job_id}"):
             ended, done = waiting.poll(probe, lambda job: job is not None, limits, lambda: self._wake_for(job_id))
         if ended is None or not done:
-            job = self.get(job_id)
+            job = self._get(job_id)
             raise AwaitBound(
                 f"{job_id} is still {job.status} after {limits.spoken}",
                 job=job,
