@@ -35,6 +35,8 @@ class Held:
     payload: bytes
     dir: AttemptDir
     worker_id: str
+    key_id: str = ""
+    """The key that its worker claimed with, if any."""
 
     @property
     def job_id(self) -> str:

@@ -18,6 +18,10 @@ from breyta_spool.errors import InvalidInput
 _UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _PART = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)(ms|s|m|h|d)")
 _WHOLE = re.compile(rf"(?:{_PART.pattern})+")
+_RFC3339 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-5][0-9])",
+    re.IGNORECASE,
+)
 _MAX = 100 * 365 * _UNITS["d"]
 _HINT = 'a duration looks like "250ms", "15s", "45m", "2h", "1h30m", or is a number of milliseconds'
 
@@ -69,6 +73,23 @@ def rfc3339(ms: float) -> str:
     """
     seconds, rest = divmod(int(ms), 1000)
     return f"{_to_the_second(seconds)}.{rest:03d}Z"
+
+
+def epoch_ms(text: str, *, field: str = "time") -> int:
+    """Read an RFC 3339 time, which must name its offset from UTC, as milliseconds since 1970. Raises InvalidInput.
+
+    >>> epoch_ms("1970-01-01T01:00:01.5+01:00")
+    1500
+    """
+    if isinstance(text, str) and _RFC3339.fullmatch(text):
+        from datetime import datetime  # late: helper commands without a key never need it
+
+        try:
+            return round(datetime.fromisoformat(text.upper()).timestamp() * 1000)
+        except (ValueError, OverflowError):
+            pass  # the 31st of February
+    hint = 'a time looks like "2026-11-22T15:30:00Z" or "2026-11-22T16:30:00+01:00"'
+    raise InvalidInput(f"{field}: {text!r} is not an RFC 3339 time with an offset", hint=hint, field=field)
 
 
 @lru_cache(maxsize=8)

@@ -138,12 +138,31 @@ def append(path: str, data: bytes) -> None:
         os.close(fd)
 
 
-def publish_new(path: str, data: bytes) -> None:
-    """Write a file that must not exist yet and is seen whole or not at all. Raises FileExistsError."""
+def publish_new(path: str, data: bytes, mode: int = 0o666, *, sync: bool = False) -> None:
+    """Write a file that must not exist yet and is seen whole or not at all. Raises FileExistsError.
+
+    ``sync``: not even a power cut leaves the name with a part of the content.
+    """
     directory, name = os.path.split(path)
     aside = f"{directory}/.{name}.{os.getpid()}.{time.monotonic_ns():x}"
-    write_new(aside, data)
+    write_new(aside, data, mode)
+    if sync:
+        _sync(aside)
     _place(aside, path)
+
+
+def _sync(aside: str) -> None:
+    """Bring a prepared file to the disk before it gets its name; on failure none is left."""
+    fd = -1
+    try:
+        fd = _do("sync", aside, os.open, aside, _READ)
+        os.fsync(fd)  # DURABLE: a name that counts by being there must never stand for a torn file
+    except BaseException:
+        _forget(aside)
+        raise
+    finally:
+        if fd >= 0:
+            os.close(fd)
 
 
 def _place(aside: str, path: str) -> None:

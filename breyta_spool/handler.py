@@ -201,6 +201,8 @@ def write_job_dir(held: Held, root: str) -> None:
         "jobPath": directory.job_dir,
         "workspaceId": directory.workspace,
         "spool": root,
+        "jobType": request.job_type,
+        "keyId": held.key_id,
     }
     files.write_new(f"{directory.work}/{paths.CONTEXT}", jsonio.record(context), 0o600)
 

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from breyta_spool import files, jsonio, paths, states
+from breyta_spool import access, files, jsonio, paths, states
 from breyta_spool.errors import InvalidInput
 from breyta_spool.outputs import AttemptDir
 
@@ -22,6 +22,7 @@ _FIELDS = {
     "attempt": int,
     "jobPath": str,
     "workspaceId": str,
+    "spool": str,
 }
 
 
@@ -33,6 +34,9 @@ class Context:
             if not isinstance(fields.get(name), kind):
                 raise InvalidInput(f"{path} is not a worker context: {name} is missing or wrong", path=path)
         self.result_file: str = fields["resultFile"]
+        self.root: str = fields["spool"]
+        self._job_type = str(fields.get("jobType", ""))
+        self._key_id = fields.get("keyId")
         self.dir = AttemptDir(
             fields["jobPath"], fields["jobId"], fields["attempt"], fields["leaseToken"], fields["workspaceId"]
         )
@@ -57,6 +61,20 @@ class Context:
                 path=path,
             ) from None
         return cls(path, fields)
+
+    def check_key(self, api_key: str | None) -> bool:
+        """Raise NotAllowed unless the caller may work on this job; whether a group shares the spool.
+
+        The key that the worker won the lease with may also end the job: if it was revoked since, the worker claims
+        nothing more, but what it holds is not lost.
+        """
+        settings = access.settings(self.root)
+        gate = access.Access(self.root, settings.get("requireKeys", False) is not False, api_key)
+        if gate.key_id and gate.key_id == self._key_id:
+            gate.know()
+        else:
+            gate.need(access.JOBS_WORKER, self._job_type)
+        return settings.get("group") is not None
 
     def finish(self, status: str, summary: str, outputs: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
         """Write the draft of a good end; the worker publishes it when the handler exits with 0."""

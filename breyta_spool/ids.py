@@ -18,6 +18,9 @@ _LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [a + b for a in _LETTERS for b in _LETTERS]
 _VALUES = {letter: value for value, letter in enumerate(_LETTERS)}
 _ULID = "[0-7][0-9A-HJKMNP-TV-Z]{25}"
+ACCOUNT_ID_PATTERN = rf"^sa-{_ULID}$"
+KEY_ID_PATTERN = rf"^key-{_ULID}$"
+_ULID_ALONE = re.compile(_ULID)
 JOB_ID_PATTERN = rf"job-({_ULID})(?:-([0-9]{{5,9}}))?"
 BATCH_ID_PATTERN = rf"batch-{_ULID}"
 _JOB_ID = re.compile(JOB_ID_PATTERN)
@@ -57,6 +60,26 @@ def new_job_id() -> str:
 def new_token() -> str:
     """A new lease token: 64 random bits, so that no two leases ever share one."""
     return os.urandom(8).hex()
+
+
+def new_account_id() -> str:
+    """A new id for a service account, ``sa-<ulid>``."""
+    return "sa-" + new_ulid()
+
+
+def new_key_id() -> str:
+    """A new id for a service account's key, ``key-<ulid>``."""
+    return "key-" + new_ulid()
+
+
+def is_account_id(text: str) -> bool:
+    """Whether the text is the id of a service account."""
+    return text.startswith("sa-") and _ULID_ALONE.fullmatch(text[3:]) is not None
+
+
+def is_key_id(text: str) -> bool:
+    """Whether the text is the id of a key."""
+    return text.startswith("key-") and _ULID_ALONE.fullmatch(text[4:]) is not None
 
 
 def is_job_id(text: str) -> bool:

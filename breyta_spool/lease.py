@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from breyta_spool import durations, outputs, results, states
+from breyta_spool.access import JOBS_WORKER, Access
 from breyta_spool.claims import Claims, Held
 from breyta_spool.errors import InvalidInput, doing
 from breyta_spool.records import Job
@@ -14,10 +15,11 @@ from breyta_spool.records import Job
 class Lease:
     """A claimed job: report progress, attach artifacts, then complete or fail it before the lease runs out."""
 
-    def __init__(self, claims: Claims, read: Callable[[str], Job], held: Held) -> None:
+    def __init__(self, claims: Claims, read: Callable[[str], Job], held: Held, access: Access) -> None:
         self._claims = claims
         self._read = read
         self.held = held
+        self._access = access
 
     @property
     def job_id(self) -> str:
@@ -37,10 +39,12 @@ class Lease:
     @property
     def dir(self) -> outputs.AttemptDir:
         """The attempt's directory: ``attach_file``, ``attach_kv``, ``attach_table``."""
+        self._access.need(JOBS_WORKER, self.held.request.job_type)
         return self.held.dir
 
     def heartbeat(self, lease: Any = None) -> bool:
         """Renew the lease, optionally with a new duration; whether a cancel was asked for. Raises LeaseLost."""
+        self._access.need(JOBS_WORKER, self.held.request.job_type)
         lease_ms = None if lease is None else lease_duration(lease, 0)
         with doing(f"renew the lease of {self.job_id}"):
             return self._claims.renew(self.held.dir, lease_ms)
@@ -58,6 +62,7 @@ class Lease:
 
         Raises LeaseLost, InvalidInput, StorageError.
         """
+        self._access.need(JOBS_WORKER, self.held.request.job_type)
         with doing(f"report progress of {self.job_id}"):
             self._claims.renew(self.held.dir)
             for described in results.as_list(artifacts):
@@ -99,6 +104,7 @@ class Lease:
 
     def finish(self, outcome: results.Outcome) -> Job:
         """End the job with an outcome. Raises LeaseLost, StorageError."""
+        self._access.need(JOBS_WORKER, self.held.request.job_type)
         with doing(f"finish {self.job_id}"):
             info = {"workerId": self.held.worker_id} if self.held.worker_id else {}
             self._claims.finish(self.held.dir, self.held.request.job_type, outcome, info)
@@ -106,6 +112,7 @@ class Lease:
 
     def give_back(self) -> Job:
         """Let go of the job for another worker; the attempt counts. Raises LeaseLost, StorageError."""
+        self._access.need(JOBS_WORKER, self.held.request.job_type)
         with doing(f"give {self.job_id} back"):
             self._claims.give_back(self.held.dir, self.held.request.job_type)
         return self._read(self.job_id)

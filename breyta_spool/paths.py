@@ -9,7 +9,7 @@ from breyta_spool import ids, states
 from breyta_spool.errors import InvalidInput
 
 SPOOL_FILE = "spool.json"
-TOP = ("jobs", "queued", "leased", "finished", "workers", "tmp", "locks")
+TOP = ("jobs", "queued", "leased", "finished", "workers", "accounts", "tmp", "locks")
 """The directories that ``spool init`` makes."""
 
 JOB = "job.json"
@@ -26,9 +26,13 @@ WORK = "work"
 CONTEXT = "worker-context.json"
 IDEMPOTENCY = "idempotency"
 LOST_AND_FOUND = "lost+found"
+ACCOUNTS = "accounts"
+KEY = "key.json"
+REVOKED = "revoked.json"
 
 JOB_TYPE_PATTERN = r"[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,99}"
 _JOB_TYPE = re.compile(JOB_TYPE_PATTERN)
+_REVISION = re.compile(r"account\.([1-9][0-9]{0,8})\.json")
 _WORKER_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@+-]{0,127}")
 _ARTIFACT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@+ -]{0,119}")
 
@@ -63,6 +67,16 @@ def check_artifact_name(text: str, field: str) -> str:
         "usable as a name: 1 to 120 letters, digits, spaces and _ . : @ + - are allowed, the first a letter, digit or _"
     )
     return _check(_ARTIFACT_NAME, text, field, what)
+
+
+def account_revision(number: int) -> str:
+    """The file that holds one revision of a service account; the highest number counts."""
+    return f"account.{number}.json"
+
+
+def latest_revision(names: list[str]) -> int:
+    """The number of the revision that counts, of the names in an account's directory; 0 when there is none."""
+    return max((int(match[1]) for name in names if (match := _REVISION.fullmatch(name))), default=0)
 
 
 def attempt_name(attempt: int) -> str:
@@ -176,6 +190,14 @@ class Tree:
     def lock(self, name: str) -> str:
         """A lock file."""
         return f"{self.root}/locks/{name}.lock"
+
+    def account(self, account_id: str) -> str:
+        """The directory of a service account."""
+        return f"{self.root}/{ACCOUNTS}/{account_id}"
+
+    def key(self, key_id: str) -> str:
+        """The directory of a service account's key."""
+        return f"{self.root}/{ACCOUNTS}/{key_id}"
 
     def set_aside(self, job_id: str) -> str:
         """Where a damaged job's directory is kept."""

@@ -64,6 +64,7 @@ class SpoolRecord(Record):
     durability: str = Field(default="durable", pattern="^(durable|none)$")
     locks: bool = Field(default=True, description="whether idle workers take turns; nothing depends on it")
     group: str | None = Field(default=None, description="the Unix group that shares the spool")
+    require_keys: bool = Field(default=False, description="whether nobody changes the spool without a key")
     default_lease_ms: PositiveInt = DEFAULT_LEASE_MS
     default_max_attempts: PositiveInt = DEFAULT_MAX_ATTEMPTS
     payload_limit_bytes: PositiveInt = DEFAULT_PAYLOAD_LIMIT
@@ -185,6 +186,64 @@ class Worker(Record):
     beat_ms: PositiveInt = Field(description="how often the file is touched, in milliseconds")
     last_seen_at: str | None = Field(default=None, description="read from the file's time, never written")
     alive: bool | None = Field(default=None, description="whether it was seen within three beats")
+
+
+class AccountRecord(Record):
+    """accounts/ID/account.N.json: a service account; each change is a new file, and the highest N counts."""
+
+    service_account_id: str = Field(pattern=ids.ACCOUNT_ID_PATTERN)
+    name: str
+    status: str = Field(pattern="^(active|disabled)$")
+    scopes: list[str]
+    job_types: list[str] = Field(default_factory=list, description="the only job types it has to do with; empty: any")
+    metadata: JsonObject = Field(default_factory=dict)
+    created_at: str
+    updated_at: str
+    updated_by: str = Field(default="", description="the id of the key that was used, or a Unix user")
+
+
+class KeyRecord(Record):
+    """accounts/ID/key.json: a key of a service account, of which only the hash is kept; written once."""
+
+    key_id: str = Field(pattern=ids.KEY_ID_PATTERN)
+    service_account_id: str = Field(pattern=ids.ACCOUNT_ID_PATTERN)
+    name: str = ""
+    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="of the whole text of the key")
+    created_at: str
+    created_by: str = Field(default="", description="the id of the key that was used, or a Unix user")
+    expires_at: str | None = None
+    metadata: JsonObject = Field(default_factory=dict)
+
+
+class RevokedRecord(Record):
+    """accounts/ID/revoked.json: that a key is revoked, which its name alone says; written once."""
+
+    key_id: str = Field(pattern=ids.KEY_ID_PATTERN)
+    revoked_at: str
+    revoked_by: str = Field(default="", description="the id of the key that was used, or a Unix user")
+
+
+class Key(Record):
+    """A key as a reader sees it: without its hash, with what became of it. ``prefix`` is how its text begins."""
+
+    key_id: str
+    service_account_id: str
+    name: str = ""
+    prefix: str
+    created_at: str
+    created_by: str = ""
+    expires_at: str | None = None
+    revoked_at: str | None = None
+    revoked_by: str | None = None
+    metadata: JsonObject = Field(default_factory=dict)
+
+    @classmethod
+    def of(cls, record: KeyRecord, revoked: RevokedRecord | None = None) -> Key:
+        """The key of a record, which may have been revoked."""
+        fields = record.model_dump(exclude={"sha256"})
+        if revoked:
+            fields |= {"revoked_at": revoked.revoked_at, "revoked_by": revoked.revoked_by}
+        return cls(**fields, prefix=f"bsk_{record.key_id.removeprefix('key-')}_")
 
 
 class Attempt(Record):
@@ -328,6 +387,9 @@ RECORDS: dict[str, type[BaseModel]] = {
     "cancel": CancelRecord,
     "result": ResultRecord,
     "worker": Worker,
+    "account": AccountRecord,
+    "key": KeyRecord,
+    "revoked": RevokedRecord,
     "artifact": Artifact,
     "job-map": Job,
     "batch-map": Batch,

@@ -37,13 +37,15 @@ from breyta_spool import (
     submitting,
     waiting,
 )
+from breyta_spool.access import JOBS_READ, JOBS_SUBMIT, JOBS_WORKER, Access
+from breyta_spool.accounts import AccountStore
 from breyta_spool.barrier import Barrier
 from breyta_spool.claims import Claims
-from breyta_spool.errors import Conflict, Damaged, InvalidInput, NoSuchSpool, NotAllowed, NotFound, doing
+from breyta_spool.errors import Conflict, Damaged, InvalidInput, NoSuchSpool, NotAllowed, NotFound, SpoolError, doing
 from breyta_spool.index import Index, Queue
 from breyta_spool.lease import Lease, lease_duration
 from breyta_spool.reader import Reader
-from breyta_spool.records import Batch, Job, SpoolRecord, Worker, check_version, read_record
+from breyta_spool.records import Batch, BatchRecord, Job, SpoolRecord, Worker, check_version, read_record
 
 REAP_SECONDS = 15.0
 """How often those who claim through the library look for leases that ran out, even while there is other work."""
@@ -58,8 +60,10 @@ Names = list[str]
 class Spool:
     """One spool. Safe to use from several threads; every process and host opens its own."""
 
-    def __init__(self, root: str, settings: SpoolRecord) -> None:
+    def __init__(self, root: str, settings: SpoolRecord, api_key: str | None = None) -> None:
         self.root = root
+        self.access = Access(root, settings.require_keys, api_key)
+        self.first_key: making.FirstKey | None = None
         self.settings = settings
         self.tree = paths.Tree(root)
         self.barrier = Barrier(root)
@@ -78,22 +82,35 @@ class Spool:
         workspace: str = "local",
         durability: str = "durable",
         group: str | None = None,
+        require_keys: bool = False,
     ) -> Spool:
         """Make a spool in a directory that is missing or empty.
 
         ``durability``: ``durable``, what was acknowledged survives a power cut, or ``none``. ``group``: a Unix group
-        that shares the spool; its directories get that group and the setgid bit.
+        that shares the spool; its directories get that group and the setgid bit. ``require_keys``: nobody changes the
+        spool without a key; ``first_key`` of the spool that is returned is the one to begin with, told only here.
         Raises InvalidInput, Conflict when there is something already, StorageError.
         """
         root = os.path.abspath(os.fspath(directory))
-        spool = cls(root, making.make(root, workspace, durability, group))
-        with doing("make the spool durable"):
-            spool.claims.commit(lambda: iter([f"{root}/{paths.SPOOL_FILE}", root]))
+        settings, first = making.make(root, workspace, durability, group, require_keys)
+        spool = cls(root, settings, first and first.api_key)
+        spool.first_key = first
+        try:
+            with doing("make the spool durable"):
+                spool.claims.commit(lambda: iter([f"{root}/{paths.SPOOL_FILE}", root]))
+        except SpoolError:
+            if first:
+                making.unmake(root)
+            raise
         return spool
 
     @classmethod
-    def open(cls, directory: str | os.PathLike[str]) -> Spool:
-        """Open a spool. Raises NoSuchSpool, FormatNotSupported, Damaged, StorageError."""
+    def open(cls, directory: str | os.PathLike[str], api_key: str | None = None) -> Spool:
+        """Open a spool, with the key of a service account if one is needed (docs/security.md).
+
+        Every method checks the key and raises NotAllowed when its account may not do that.
+        Raises NoSuchSpool, FormatNotSupported, Damaged, NotAllowed, StorageError.
+        """
         root = os.path.abspath(os.fspath(directory))
         making.check_root(root)
         path = f"{root}/{paths.SPOOL_FILE}"
@@ -110,7 +127,12 @@ class Spool:
         except InvalidInput as error:
             raise Damaged(error.message, path=path) from None
         check_version(fields, path)
-        return cls(root, read_record(SpoolRecord, data, path))
+        return cls(root, read_record(SpoolRecord, data, path), api_key)
+
+    @property
+    def accounts(self) -> AccountStore:
+        """The service accounts and their keys."""
+        return AccountStore(self.tree, self.claims.commit, self.access)
 
     # -- submit -------------------------------------------------------------------------------------
 
@@ -135,6 +157,7 @@ class Spool:
         Raises InvalidInput: nothing was submitted; StorageError: nothing either, unless its message says so; Conflict
         when the key belongs to a job of another type.
         """
+        self.access.need(JOBS_SUBMIT, job_type)
         given = {
             "metadata": metadata,
             "max_attempts": max_attempts,
@@ -159,6 +182,13 @@ class Spool:
 
         A job whose result was torn by a power cut is put back to be done again, and shows as that.
         """
+        self.access.need(JOBS_READ)
+        job = self._get(job_id)
+        self.access.need_type(job.job_type)
+        return job
+
+    def _get(self, job_id: str) -> Job:
+        """The same for whoever may work on the job or has submitted it."""
         ids.check_job_id(job_id)
         with doing(f"read {job_id}"):
             return self.reader.job(job_id)
@@ -176,6 +206,7 @@ class Spool:
 
         ``before``, a job id, gives those behind that job: the next page. Raises InvalidInput, StorageError.
         """
+        self.access.need(JOBS_READ, job_type)
         wanted = None if status is None else states.normalise(status)
         _check_listing(job_type, limit, job_id=before, batch_id=batch_id)
         with doing("list the jobs"):
@@ -184,6 +215,7 @@ class Spool:
                 job
                 for job in found
                 if job_type in (None, job.job_type)
+                and self.access.allows(job.job_type)
                 and wanted in (None, job.status)
                 and batch_id in (None, job.batch_id)
             )
@@ -191,10 +223,12 @@ class Spool:
 
     def workers(self) -> Workers:
         """The workers that are or were running and did not stop cleanly, by id."""
+        self.access.need(JOBS_READ)
         with doing("list the workers"):
             names = self.index.names(self.tree.top("workers"))
             now = self._now_for_show() if names else 0.0
-            return [worker for name in sorted(names) if (worker := self._worker(name, now))]
+            found = [worker for name in sorted(names) if (worker := self._worker(name, now))]
+            return [worker for worker in found if self.access.allows(worker.job_type)]
 
     def _now_for_show(self) -> float:
         try:
@@ -228,6 +262,7 @@ class Spool:
         Raises InvalidInput, StorageError.
         """
         paths.check_job_type(job_type)
+        self.access.need(JOBS_WORKER, job_type)
         paths.check_worker_id(worker_id)
         lease_ms = lease_duration(lease, self.settings.default_lease_ms)
         queue = self._queues.pop((job_type, batch_id), None) or self.queue(job_type, batch_id)
@@ -242,7 +277,7 @@ class Spool:
         finally:
             # Also after a failure: the next claim goes on behind the job that could not be had.
             self._queues[job_type, batch_id] = queue
-        return Lease(self.claims, self.get, held) if held else None
+        return Lease(self.claims, self._get, held, self.access) if held else None
 
     def queue(self, job_type: str, batch_id: str | None = None) -> Queue:
         """A reader of one type's queue, or of one batch in it, for a worker. Raises InvalidInput, NotFound."""
@@ -256,10 +291,12 @@ class Spool:
 
     def lease(self, job_id: str, token: str) -> Lease:
         """The lease that a token belongs to. Raises InvalidInput, NotFound, LeaseLost."""
+        self.access.need(JOBS_WORKER)
         ids.check_job_id(job_id)
         with doing(f"find the lease of {job_id}"):
             held = self.claims.find(job_id, token)
-        return Lease(self.claims, self.get, held)
+        self.access.need_type(held.request.job_type)
+        return Lease(self.claims, self._get, held, self.access)
 
     # -- cancel, retry ------------------------------------------------------------------------------
 
@@ -268,17 +305,21 @@ class Spool:
 
         A job that has ended stays as it is. Raises InvalidInput, NotFound, StorageError.
         """
-        job = self.get(job_id)
+        self.access.need(JOBS_SUBMIT)
+        job = self._get(job_id)
+        self.access.need_type(job.job_type)
         with doing(f"cancel {job_id}"):
             self.claims.cancel(job_id, job.job_type, requested_by if requested_by is not None else _user(), reason)
-        return self.get(job_id)
+        return self._get(job_id)
 
     def retry(self, job_id: str) -> Job:
         """Submit the request of a job that has ended once more, as a new job whose ``retry_of`` is the old id.
 
         Raises InvalidInput, NotFound, Conflict when the job is still active, StorageError.
         """
-        old = self.get(job_id)
+        self.access.need(JOBS_SUBMIT)
+        old = self._get(job_id)
+        self.access.need_type(old.job_type)
         if not old.is_terminal:
             raise Conflict(
                 f"{job_id} is {old.status}: only a job that has ended can be retried",
@@ -315,6 +356,9 @@ class Spool:
         """
         limits = waiting.bound(interval, timeout, max_attempts, backoff)
         ids.check_job_id(job_id)
+        self.access.need(JOBS_READ)
+        if self.access.limited:
+            self.access.need_type(self._get(job_id).job_type)
         with doing(f"await {job_id}"):
             return awaiting.JobAwait(self.reader, job_id).run(limits)
 
@@ -341,6 +385,7 @@ class Spool:
         (default: all). ``told`` is called with the number of jobs prepared so far.
         Raises InvalidInput: nothing was submitted; StorageError: nothing either, unless its message says so.
         """
+        self.access.need(JOBS_SUBMIT, job_type)
         first: Jobs = []
         count = 0
 
@@ -368,10 +413,20 @@ class Spool:
         ``include_jobs``: whether its ``jobs`` come with it (default: once it has ended), the first ``limit`` of them
         (default: all). Raises InvalidInput, NotFound, Damaged, StorageError.
         """
-        ids.check_batch_id(batch_id)
+        self.access.need(JOBS_READ)
         _check_limit(limit)
-        with doing(f"read {batch_id}"):
+        record = self._batch_record(batch_id)
+        return self._get_batch(record, include_jobs, limit)
+
+    def _batch_record(self, batch_id: str) -> BatchRecord:
+        """What was requested, if the caller, whose scope was checked, may have to do with its type."""
+        with doing(f"read {ids.check_batch_id(batch_id)}"):
             record = batches.load(self.claims, batch_id)
+        self.access.need_type(record.job_type)
+        return record
+
+    def _get_batch(self, record: BatchRecord, include_jobs: bool | None, limit: int | None = None) -> Batch:
+        with doing(f"read {record.batch_id}"):
             return self.reader.batch(record, batches.tally(self.claims, record), include_jobs, limit)
 
     def await_batch(
@@ -390,11 +445,11 @@ class Spool:
         Raises InvalidInput, NotFound, Damaged, StorageError, and AwaitBound when the bound is reached first: it carries
         the last state, and the batch goes on.
         """
+        self.access.need(JOBS_READ)
         limits = waiting.bound(interval, timeout, max_attempts, backoff)
-        ids.check_batch_id(batch_id)
         _check_limit(limit)
+        record = self._batch_record(batch_id)
         with doing(f"await {batch_id}"):
-            record = batches.load(self.claims, batch_id)
             return awaiting.BatchAwait(self.reader, record).run(limits, include_jobs, limit)
 
     def cancel_batch(self, batch_id: str, *, reason: str = "", requested_by: str | None = None) -> Batch:
@@ -402,11 +457,11 @@ class Spool:
 
         Raises InvalidInput, NotFound, StorageError.
         """
-        ids.check_batch_id(batch_id)
+        self.access.need(JOBS_SUBMIT)
+        record = self._batch_record(batch_id)
         with doing(f"cancel {batch_id}"):
-            record = batches.load(self.claims, batch_id)
             batches.cancel(self.claims, record, requested_by if requested_by is not None else _user(), reason)
-        return self.get_batch(batch_id, include_jobs=False)
+        return self._get_batch(record, False)
 
     def list_batches(
         self,
@@ -420,6 +475,7 @@ class Spool:
 
         Raises InvalidInput, StorageError.
         """
+        self.access.need(JOBS_READ, job_type)
         wanted = None if status is None else states.normalise(status, states.BATCH_ALL)
         _check_listing(job_type, limit, batch_id=before)
         with doing("list the batches"):
@@ -429,7 +485,9 @@ class Spool:
     def _batches(self, batch_ids: Iterable[str], damaged: Names | None) -> Iterator[Batch]:
         for batch_id in batch_ids:
             try:
-                yield self.get_batch(batch_id, include_jobs=False)
+                record = batches.load(self.claims, batch_id)
+                if self.access.allows(record.job_type):
+                    yield self._get_batch(record, False)
             except Damaged:
                 if damaged is not None:
                     damaged.append(batch_id)

@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from breyta_spool import durations, files, handler, jsonio, outputs, paths, results, states
+from breyta_spool.access import JOBS_WORKER
 from breyta_spool.claims import Held
-from breyta_spool.errors import InvalidInput, LeaseLost, SpoolError, doing, storage_error
+from breyta_spool.errors import InvalidInput, LeaseLost, NotAllowed, SpoolError, doing, storage_error
 from breyta_spool.handler import Handler, Run
 from breyta_spool.jobs import RECORD_LIMIT
 from breyta_spool.lease import lease_duration
+from breyta_spool.records import Job, read_record
 from breyta_spool.records import Worker as WorkerRecord
-from breyta_spool.records import read_record
 from breyta_spool.results import Outcome
 from breyta_spool.spool import Spool
 from breyta_spool.waiting import Wake
@@ -99,7 +100,12 @@ class Worker:
     # -- life ---------------------------------------------------------------------------------------
 
     def run(self) -> Tally:
-        """Work until stopped. Raises StorageError when the spool cannot be worked on at all, or not ``once``."""
+        """Work until stopped.
+
+        Raises StorageError when the spool cannot be worked on at all, or not ``once``, and NotAllowed when the key does
+        not allow it, or does not any more; what ran then has been finished first.
+        """
+        self.spool.access.need(JOBS_WORKER, self._type)
         queued = self.spool.tree.top(paths.queued(self._type))
         with doing("work on this spool"):
             self.spool.index.make_dirs(queued)
@@ -117,9 +123,15 @@ class Worker:
             self._wake.close()
             if os.path.isdir(self._last_work):
                 self.tally.last_job_dir = self._last_work
-        if self.settings.once and self._failure is not None:
+        if self._failure is not None and (self.settings.once or isinstance(self._failure, NotAllowed)):
             raise self._failure
         return self.tally
+
+    def last_job(self) -> Job | None:
+        """The last job that this worker handled, as it is now; None when there was none or it is gone."""
+        with suppress(SpoolError):
+            return self.spool._get(self.tally.last_job_id) if self.tally.last_job_id else None
+        return None
 
     def stop(self) -> None:
         """Finish what runs, claim nothing more."""
@@ -156,8 +168,7 @@ class Worker:
             try:
                 held = self._claim()
             except (OSError, SpoolError) as error:
-                self._failure = storage_error(error, "claim a job") if isinstance(error, OSError) else error
-                self.log(str(self._failure))
+                self._failed_to_claim(storage_error(error, "claim a job") if isinstance(error, OSError) else error)
                 held = None
             if held is not None:
                 if self.settings.concurrency > 1:
@@ -170,10 +181,19 @@ class Worker:
             if held is None:
                 self._wake.wait(self.settings.poll * random.uniform(0.8, 1))  # noqa: S311 - spreads load
 
+    def _failed_to_claim(self, error: SpoolError) -> None:
+        self.log(str(error))
+        if not isinstance(self._failure, NotAllowed):
+            self._failure = error
+        if isinstance(error, NotAllowed):
+            self.log("claiming nothing more; what runs is finished first")
+            self.stop()
+
     def _claim(self) -> Held | None:
         with self._claiming:
             if self._stop.is_set():
                 return None
+            self.spool.access.need(JOBS_WORKER, self._type)  # afresh each time: it may have been revoked
             held = self.spool.claims.claim(
                 self._queue,
                 self._type,
@@ -184,6 +204,8 @@ class Worker:
             )
         if held is None:
             self.spool.index.check_there()  # an empty queue and a share that went away look alike
+        else:
+            held.key_id = self.spool.access.key_id
         return held
 
     # -- one job ------------------------------------------------------------------------------------

@@ -113,8 +113,10 @@ def test_the_handler_gets_every_variable_of_the_contract(cli: Cli, spool: Spool,
     ]
     text = "".join(f'echo "{name}=${{BREYTA_{name}-unset}}"\n' for name in names)
     text += 'echo "PATH=$PATH"; echo "OWN=$OWN"; ls "$BREYTA_JOB_DIR"; stat -c %a "$BREYTA_JOB_CONTEXT_FILE"\n'
-    args = ("--handler", script(tmp_path, text), "--worker-id", "w1", "--keep-job-dirs", "--api-key", "secret-1")
-    answer = run_once(cli, *args, OWN="passed")
+    args = ("--handler", script(tmp_path, text), "--worker-id", "w1", "--keep-job-dirs")
+    account = spool.accounts.create("worker", ["jobs.worker"])
+    _, key = spool.accounts.create_key(account.service_account_id)
+    answer = run_once(cli, *args, "--api-key", key, OWN="passed")
     log = (job_dir(spool, job) / "attempt-1/handler.log").read_text()
     said = dict(line.split("=", 1) for line in log.splitlines() if "=" in line)
     work = f"{spool.tree.job(job.job_id)}/attempt-1/work"
@@ -133,7 +135,7 @@ def test_the_handler_gets_every_variable_of_the_contract(cli: Cli, spool: Spool,
     )
     assert (said["JOB_ROOT_WORKFLOW_ID"], said["JOB_PARENT_STEP_ID"], said["JOB_BATCH_ID"]) == ("wf", "st", "")
     assert (said["JOB_FANOUT_PARENT_STEP_ID"], said["JOB_FANOUT_MAX_CONCURRENCY"]) == ("", "4")
-    assert (said["API_URL"], said["WORKSPACE"], said["API_KEY"]) == (f"file://{spool.root}", "ws-acme", "secret-1")
+    assert (said["API_URL"], said["WORKSPACE"], said["API_KEY"]) == (f"file://{spool.root}", "ws-acme", key)
     assert said["PATH"].split(":")[0] == os.path.dirname(said["CLI_BIN"])
     assert os.access(said["CLI_BIN"], os.X_OK)
     assert said["OWN"] == "passed"

@@ -121,12 +121,23 @@ def spool() -> Spool:
             f"no spool was named, and there is none in {here()} or above it",
             hint="give --spool DIR, set BREYTA_SPOOL, or make one with 'breyta spool init DIR'",
         )
-    opened = spools.Spool.open(_directory(where))
+    opened = spools.Spool.open(_directory(where), api_key())
     output.about(opened.settings.workspace_id)
     spools.check_workspace(opened, options.get("workspace") or os.environ.get("BREYTA_WORKSPACE"))
     if opened.settings.group is not None:
-        os.umask(0o007)  # what this process makes must be writable for the group that shares the spool
+        share()
     return opened
+
+
+def share() -> None:
+    """Let what this process makes, and the handlers that it starts, be writable for the group that shares the spool."""
+    os.umask(0o007)
+
+
+def api_key() -> str | None:
+    """The key that the caller gave: --api-key, BREYTA_API_KEY or BREYTA_TOKEN, the first that is not empty."""
+    found = (output.options().get("api_key"), os.environ.get("BREYTA_API_KEY"), os.environ.get("BREYTA_TOKEN"))
+    return next((key.strip() for key in found if key and key.strip()), None)
 
 
 def here() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import click
 
@@ -36,9 +37,13 @@ def spool() -> None:
     help="durable: what was acknowledged survives a power cut; none.",
 )
 @click.option("--group", help="A Unix group that shares the spool.")
+@click.option("--require-keys", is_flag=True, help="Nobody changes it without a key. Answers the first key.")
 @click.option("--workspace", "workspace", help="The workspace. Default: BREYTA_WORKSPACE, or 'local'.")
-def init(directory: str, durability: str, group: str | None, workspace: str | None) -> None:
+def init(directory: str, durability: str, group: str | None, require_keys: bool, workspace: str | None) -> None:
     """Make a spool in a directory that is empty or not there.
+
+    With --require-keys, data.apiKey is the key of an account that may do everything. It is shown this once: keep it,
+    and make accounts that may do less with 'breyta service-accounts create'.
 
     \b
     Example:
@@ -50,9 +55,12 @@ def init(directory: str, durability: str, group: str | None, workspace: str | No
         raise InvalidInput("DIR is empty: name the directory to make", field="spool")
     given.here()
     name = workspace or output.options().get("workspace") or os.environ.get("BREYTA_WORKSPACE") or "local"
-    made = Spool.init(directory, name, durability, group)
+    made = Spool.init(directory, name, durability, group, require_keys)
     output.about(made.settings.workspace_id)
-    output.answer({"spool": {"path": made.root, **made.settings.to_map()}})
+    data: dict[str, Any] = {"spool": {"path": made.root, **made.settings.to_map()}}
+    if first := made.first_key:
+        data |= {"serviceAccount": first.account.to_map(), "key": first.key.to_map(), "apiKey": first.api_key}
+    output.answer(data)
 
 
 @command()

@@ -24,7 +24,7 @@ def _remember(context: click.Context, parameter: click.Parameter, value: Any) ->
 _GLOBAL_HELP = {
     "--spool": ("DIR", "The spool. Also BREYTA_SPOOL or BREYTA_API_URL=file:///DIR."),
     "--workspace": ("WS", "The workspace it must belong to. Also BREYTA_WORKSPACE."),
-    "--api-key": ("KEY", "A service account's key. Also BREYTA_API_KEY or BREYTA_TOKEN."),
+    "--api-key": ("KEY", "A service account's key; better BREYTA_API_KEY or BREYTA_TOKEN, which ps does not show."),
 }
 
 

@@ -25,8 +25,11 @@ def _attached(artifact: dict[str, Any], print_uri: bool) -> None:
 
 
 def _context() -> Context:
+    """The job whose handler calls, if the caller's key allows it to work on jobs."""
     context = Context.load()
     output.about(context.dir.workspace)
+    if context.check_key(given.api_key()):
+        given.share()
     return context
 
 
@@ -42,6 +45,8 @@ def state(job_dir: str | None) -> None:
     directory = job_dir or os.environ.get("BREYTA_JOB_DIR")
     if not directory:
         raise InvalidInput("which job? BREYTA_JOB_DIR is not set", hint="give --job-dir DIR, or call it in a handler")
+    if key := given.api_key():
+        Context.load({"BREYTA_JOB_DIR": directory}).check_key(key)
     output.answer(local_state(directory))
 
 

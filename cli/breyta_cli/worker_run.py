@@ -7,14 +7,14 @@ import shutil
 import signal
 import sys
 import threading
-from contextlib import redirect_stdout, suppress
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from breyta_cli import given, output
 from breyta_cli.tree import command
-from breyta_spool.errors import InvalidInput, SpoolError
+from breyta_spool.errors import InvalidInput
 
 if TYPE_CHECKING:
     from breyta_spool import Spool
@@ -86,9 +86,7 @@ def run(command_line: tuple[str, ...], **options: Any) -> None:
     _log(f"worker {worker.worker_id} takes {settings.job_type} jobs from {spool.root} for {handler.name}")
     with redirect_stdout(sys.stderr):  # what a Python handler prints must not spoil the answer
         tally = worker.run()
-    last = None
-    with suppress(SpoolError):
-        last = spool.get(tally.last_job_id).to_map() if tally.last_job_id else None
+    last = worker.last_job()
     output.answer(
         {
             "workerId": worker.worker_id,
@@ -99,7 +97,7 @@ def run(command_line: tuple[str, ...], **options: Any) -> None:
             "givenBackCount": tally.given_back,
             "idlePolls": tally.idle_polls,
             "once": settings.once,
-            "lastJob": last,
+            "lastJob": last.to_map() if last else None,
             "lastJobDir": tally.last_job_dir if options["keep_job_dirs"] else None,
         }
     )
@@ -152,7 +150,7 @@ def _environment(spool: Spool) -> dict[str, str]:
     environment["BREYTA_API_URL"] = _file_url(spool.root)
     environment["BREYTA_WORKSPACE"] = spool.settings.workspace_id
     if key := output.options().get("api_key"):
-        environment["BREYTA_API_KEY"] = key
+        environment["BREYTA_API_KEY"] = key  # never as an argument, which everybody can see
     return environment
 
 

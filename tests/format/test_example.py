@@ -188,7 +188,7 @@ def as_link(path: Path) -> None:
     assert path.exists()
 
 
-CONTEXT = ("jobId", "leaseToken", "resultFile", "attempt", "jobPath", "workspaceId", "spool")
+CONTEXT = ("jobId", "leaseToken", "resultFile", "attempt", "jobPath", "workspaceId", "spool", "jobType", "keyId")
 KV = ("key", "value", "contentType", "createdAt", "expiresAt")
 TABLE = ("name", "columns", "keyFields", "indexFields", "rowCount", "sizeBytes")
 
