@@ -19,8 +19,9 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from functools import cached_property
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from breyta_spool import durations, files, finishing, ids, jobs, jsonio, making, paths, states, submitting, waiting
 from breyta_spool.barrier import Barrier
@@ -46,6 +47,9 @@ from breyta_spool.records import (
 )
 from breyta_spool.states import Status
 
+if TYPE_CHECKING:
+    from breyta_spool.resources import Resources
+
 REAP_SECONDS = 15.0
 """How often those who claim through the library look for leases that ran out, even while there is other work."""
 MEND_SECONDS = 1.0
@@ -69,6 +73,13 @@ class Spool:
         self.index: Index = self.claims.index
         self._next_reap: dict[str, float] = {}
         self._queues: dict[tuple[str, str | None], Queue] = {}
+
+    @cached_property
+    def resources(self) -> Resources:
+        """The files, values and tables of jobs, by their addresses."""
+        from breyta_spool.resources import Resources
+
+        return Resources(self.index, self.settings.workspace_id)
 
     # -- make, open ---------------------------------------------------------------------------------
 
