@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from breyta_spool import durations, files, finishing, ids, jobs, jsonio, outputs, paths, states
+from breyta_spool import durations, expiring, files, finishing, ids, jobs, jsonio, outputs, paths, states
 from breyta_spool.barrier import Barrier
 from breyta_spool.errors import Damaged, NotFound, SpoolError
 from breyta_spool.index import Index, Queue, status_in
@@ -344,7 +344,8 @@ class Claims:
         return claim.lease_ms if claim else self.settings.default_lease_ms
 
     def sweep(self) -> None:
-        """Remove what processes that died left in tmp/, once it is a day old."""
+        """Remove values that have expired, and what processes that died left in tmp/, once it is a day old."""
+        expiring.sweep(self.index)
         names = files.names_if_any(self.tree.top("tmp"))
         now = self.index.now() if names else 0.0
         for name in names:

@@ -102,6 +102,45 @@ def write_new(path: str, data: bytes, mode: int = 0o666) -> None:
         raise
 
 
+@contextmanager
+def writing_new(path: str) -> Iterator[Callable[[bytes], None]]:
+    """Write a file that must not exist yet piece by piece, with the function this gives. On failure none is left.
+
+    Raises FileExistsError.
+    """
+    fd = _do("create", path, os.open, path, _NEW, 0o666)
+
+    def write(data: bytes) -> None:
+        if hook is not None:
+            hook("write", path)
+        written = os.write(fd, data)
+        while written < len(data):
+            written += os.write(fd, data[written:])
+
+    try:
+        yield write
+    except BaseException:
+        os.close(fd)
+        _forget(path)
+        raise
+    try:
+        os.close(fd)  # NFS reports a full disk only here
+    except OSError:
+        _forget(path)
+        raise
+
+
+def aside_of(path: str) -> str:
+    """A name beside a file, for what is on its way to it: nobody else uses it, and readers pass over it."""
+    directory, name = os.path.split(path)
+    return f"{directory}/.{name[:200]}.{os.getpid()}.{time.monotonic_ns():x}"
+
+
+def forget(path: str) -> None:
+    """Take away what was written aside and is not wanted any more, as far as possible."""
+    _forget(path)
+
+
 def _forget(path: str) -> None:
     try:
         os.unlink(path)
@@ -111,8 +150,7 @@ def _forget(path: str) -> None:
 
 def replace(path: str, data: bytes, mode: int = 0o666) -> None:
     """Write a file whose readers see the old content or the new, never a part. For the few that change."""
-    directory, name = os.path.split(path)
-    aside = f"{directory}/.{name}.{os.getpid()}.{time.monotonic_ns():x}"
+    aside = aside_of(path)
     write_new(aside, data, mode)
     try:
         rename(aside, path)
@@ -143,12 +181,11 @@ def publish_new(path: str, data: bytes, mode: int = 0o666, *, sync: bool = False
 
     ``sync``: not even a power cut leaves the name with a part of the content.
     """
-    directory, name = os.path.split(path)
-    aside = f"{directory}/.{name}.{os.getpid()}.{time.monotonic_ns():x}"
+    aside = aside_of(path)
     write_new(aside, data, mode)
     if sync:
         _sync(aside)
-    _place(aside, path)
+    place(aside, path)
 
 
 def _sync(aside: str) -> None:
@@ -165,7 +202,7 @@ def _sync(aside: str) -> None:
             os.close(fd)
 
 
-def _place(aside: str, path: str) -> None:
+def place(aside: str, path: str) -> None:
     """Give a prepared file its name, if nobody has it. Raises FileExistsError."""
     directory, name = os.path.split(path)
     try:
@@ -332,23 +369,36 @@ def copy_new(source: str, destination: str) -> tuple[int, str]:
     """
     if os.path.lexists(destination):
         raise FileExistsError(errno.EEXIST, "there is a file of that name", destination)
-    directory, name = os.path.split(destination)
-    aside = f"{directory}/.{name}.{os.getpid()}.{time.monotonic_ns():x}"
+    aside = aside_of(destination)
     fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         before = os.fstat(fd)
         if not stat.S_ISREG(before.st_mode):
             raise InvalidInput(f"not a regular file: {source}", path=source)
         size, digest = _copy_aside(fd, aside, before.st_size)
-        after = os.fstat(fd)
-        if (after.st_size, after.st_mtime_ns, size) != (before.st_size, before.st_mtime_ns, before.st_size):
+        if size != before.st_size or _has_changed(fd, before, digest):
             _forget(aside)
             hint = "attach it when nothing writes to it any more"
             raise InvalidInput(f"{source} changed while it was copied", hint=hint, path=source)
     finally:
         os.close(fd)
-    _place(aside, destination)
+    place(aside, destination)
     return size, digest
+
+
+def _has_changed(fd: int, before: os.stat_result, digest: str) -> bool:
+    """Whether a file was written to since it was looked at, though its size and times may have been put back."""
+    after = os.fstat(fd)
+    if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+        return True
+    if after.st_ctime_ns == before.st_ctime_ns:
+        return False
+    # Nobody can set this time: it was written and its mtime set, or only renamed, linked or given another mode.
+    import hashlib
+
+    os.lseek(fd, 0, os.SEEK_SET)
+    with open(fd, "rb", closefd=False) as again:
+        return hashlib.file_digest(again, "sha256").hexdigest() != digest
 
 
 def _copy_aside(source: int, aside: str, size: int) -> tuple[int, str]:
@@ -424,6 +474,50 @@ def read_ends(path: str, head: int, tail: int) -> tuple[bytes, bytes]:
         return first, os.pread(fd, tail, max(0, size - tail))
     finally:
         os.close(fd)
+
+
+_WALK = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY
+
+
+def open_below(top: str, place: str) -> int:
+    """Open a regular file at ``place`` below a directory for reading, following no link on the way; a descriptor.
+
+    For files that somebody else wrote: a link in their directories could lead anywhere, and be put there between a
+    check and the open. Raises FileNotFoundError, and Damaged for a link or whatever else is no regular file.
+    """
+    *directories, name = place.split("/")
+    fd: int | None = None
+    try:
+        for directory in (top, *directories):
+            below = _look(_walk, directory, fd)
+            if fd is not None:
+                os.close(fd)
+            fd = below
+        found = _look(lambda: os.open(name, _READ, dir_fd=fd))
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENOTDIR, errno.ENXIO):
+            raise Damaged(f"{top}/{place} is not reached by directories alone, or is no file", path=top) from None
+        raise
+    finally:
+        if fd is not None:
+            os.close(fd)
+    if not stat.S_ISREG(os.fstat(found).st_mode):
+        os.close(found)
+        raise Damaged(f"{top}/{place} is not a regular file", path=f"{top}/{place}")
+    return found
+
+
+def _walk(name: str, above: int | None) -> int:
+    return os.open(name, _WALK, dir_fd=above)
+
+
+def read_below(top: str, place: str, limit: int) -> bytes:
+    """The whole of a file of at most ``limit`` bytes, following no link. Raises FileNotFoundError, Damaged."""
+    with open(open_below(top, place), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
+            raise Damaged(f"{top}/{place} has {size} bytes; at most {limit} are expected there", path=f"{top}/{place}")
+        return file.read(limit)
 
 
 def names(directory: str) -> list[str]:

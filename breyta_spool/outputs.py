@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from breyta_spool import durations, files, jsonio, paths, states
+from breyta_spool import addresses, durations, files, jsonio, paths, states, values
+from breyta_spool.columns import EVOLVE, STRICT
 from breyta_spool.errors import InvalidInput, LeaseLost
-from breyta_spool.tables import APPEND, EVOLVE, STRICT, UPSERT, Table
+from breyta_spool.tables import APPEND, UPSERT, Table
 
 LINE_LIMIT = 1 << 20
 """The most bytes of one progress report or one artifact's description."""
@@ -118,18 +120,14 @@ class AttemptDir:
         """Store a JSON value under a key of the job; gives its description. Raises LeaseLost, InvalidInput."""
         name = paths.check_artifact_name(key, "key") if key else _name_of(label)
         stored = jsonio.compact(value, f"the value of {name!r}")
-        expires = None if ttl_seconds is None else durations.rfc3339(time.time() * 1000 + ttl_seconds * 1000)
-        fields = {
-            "key": f"job:{self.job_id}:{name}",
-            "value": value,
-            "contentType": content_type,
-            "createdAt": now(),
-            "expiresAt": expires,
-        }
-        data = jsonio.record(fields)
+        if len(stored) > values.LIMIT:
+            raise InvalidInput(f"a value has at most {values.LIMIT} bytes, this one has {len(stored)}", field="value")
+        if ttl_seconds is not None and not 1 <= ttl_seconds <= values.LONGEST_TTL:
+            raise InvalidInput(f"ttlSeconds: {ttl_seconds} is not between 1 and {values.LONGEST_TTL}", field="ttl")
+        fields = values.fields(self.job_id, name, value, content_type, ttl_seconds)
         self.check_held()
         files.make_dirs(f"{self.artifacts}/kv", self.path)
-        files.replace(f"{self.artifacts}/kv/{name}.json", data)
+        values.write(self.job_dir, addresses.Address(self.workspace, "kv", self.job_id, self.attempt, name), fields)
         described = {
             "kind": kind,
             "label": label,
@@ -137,14 +135,14 @@ class AttemptDir:
             "resourceUri": self._address("result/kv", name),
             "key": fields["key"],
             "sizeBytes": len(stored),
-            "expiresAt": expires,
+            "expiresAt": fields["expiresAt"],
         }
         return self._attached({key: value for key, value in described.items() if value is not None})
 
     def attach_table(
         self,
         label: str,
-        rows: list[dict[str, Any]],
+        rows: Iterable[dict[str, Any]],
         table: str | None = None,
         write_mode: str = APPEND,
         schema_mode: str = EVOLVE,
@@ -153,16 +151,19 @@ class AttemptDir:
         kind: str = "table",
         content_type: str = "application/vnd.breyta.table+json",
     ) -> dict[str, Any]:
-        """Write rows to a table of the job; gives its description. Raises LeaseLost, InvalidInput, Conflict."""
+        """Write rows to a table of the job; gives its description. Raises LeaseLost, InvalidInput, Conflict.
+
+        ``rows`` may be an iterator over any number of them: an append holds about a megabyte in memory.
+        """
         name = paths.check_artifact_name(table, "table") if table else _name_of(label)
         _one_of("write mode", write_mode, (APPEND, UPSERT))
         _one_of("schema mode", schema_mode, (EVOLVE, STRICT))
-        if not isinstance(rows, list):
+        if isinstance(rows, str | bytes | Mapping) or not isinstance(rows, Iterable):
             raise InvalidInput(f"rows must be an array of objects, not {jsonio.kind_of(rows)}", field="rows")
         self.check_held()
-        meta = Table(f"{self.artifacts}/tables", name).write(
-            rows, write_mode, schema_mode, key_fields or [], index_fields or []
-        )
+        to = Table(f"{self.artifacts}/tables", name)
+        # Rows may be long in coming; by then the lease may be another's, and the table part of a result.
+        meta = to.write(rows, write_mode, schema_mode, key_fields or [], index_fields or [], self.check_held)
         return self._attached(
             {
                 "kind": kind,
@@ -171,7 +172,7 @@ class AttemptDir:
                 "resourceUri": self._address("result/table", name),
                 "tableId": self._resource_id(name),
                 "tableName": f"job-{self.job_id}-{name}",
-                "rowsWritten": len(rows),
+                "rowsWritten": to.rows_written,
                 "rowCount": meta["rowCount"],
                 "keyFields": meta["keyFields"],
                 "indexFields": meta["indexFields"],
@@ -204,7 +205,7 @@ class AttemptDir:
         return f"{self.job_id}.{self.attempt}.{name}"
 
     def _address(self, kind: str, name: str) -> str:
-        return f"res://v1/ws/{self.workspace}/{kind}/{self._resource_id(name)}".replace(" ", "%20")
+        return f"{addresses.PREFIX}{self.workspace}/{kind}/{self._resource_id(name)}".replace(" ", "%20")
 
     def _attached(self, described: dict[str, Any]) -> dict[str, Any]:
         self._used = True
@@ -221,6 +222,11 @@ def attached(attempt_path: str) -> list[dict[str, Any]]:
         data = files.read(f"{attempt_path}/{paths.ATTACHED}", LIST_LIMIT)
     except FileNotFoundError:
         return []
+    return parsed(data)
+
+
+def parsed(data: bytes) -> list[dict[str, Any]]:
+    """The same from the bytes of that list."""
     found: dict[str, dict[str, Any]] = {}
     for line in data.split(b"\n")[:-1]:  # what follows the last newline is being written, or never was to its end
         try:

@@ -29,6 +29,7 @@ LOST_AND_FOUND = "lost+found"
 ACCOUNTS = "accounts"
 KEY = "key.json"
 REVOKED = "revoked.json"
+EXPIRING = "expiring"
 
 JOB_TYPE_PATTERN = r"[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,99}"
 _JOB_TYPE = re.compile(JOB_TYPE_PATTERN)
@@ -82,6 +83,20 @@ def latest_revision(names: list[str]) -> int:
 def attempt_name(attempt: int) -> str:
     """The directory of an attempt inside its job's."""
     return f"attempt-{attempt}"
+
+
+def artifact(kind: str, name: str) -> str:
+    """The file of an attached file, kv or table below its attempt. The name must have been checked."""
+    return {
+        "file": f"{ARTIFACTS}/{name}",
+        "kv": f"{ARTIFACTS}/kv/{name}.json",
+        "table": f"{ARTIFACTS}/tables/{name}.jsonl",
+    }[kind]
+
+
+def table_description(name: str) -> str:
+    """The file below an attempt that says which rows of a table count."""
+    return f"{ARTIFACTS}/tables/{name}.table.json"
 
 
 @lru_cache(maxsize=4096)
@@ -182,6 +197,10 @@ class Tree:
     def entry(self, index_list: str, job_id: str) -> str:
         """A job's entry in a list."""
         return f"{self.root}/{index_list}/{bucket_of(job_id)}/{job_id}"
+
+    def expiring(self, day: str, minute: str) -> str:
+        """The directory of links to the values that expire in a UTC minute, as ``20261122`` and ``1530``."""
+        return f"{self.root}/{EXPIRING}/{day}/{minute}"
 
     def worker(self, worker_id: str) -> str:
         """The record of a worker."""

@@ -18,8 +18,9 @@ import getpass
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from breyta_spool import (
     awaiting,
@@ -47,6 +48,9 @@ from breyta_spool.lease import Lease, lease_duration
 from breyta_spool.reader import Reader
 from breyta_spool.records import Batch, BatchRecord, Job, SpoolRecord, Worker, check_version, read_record
 
+if TYPE_CHECKING:
+    from breyta_spool.resources import Resources
+
 REAP_SECONDS = 15.0
 """How often those who claim through the library look for leases that ran out, even while there is other work."""
 _NO_PAYLOAD: dict[str, Any] = {}
@@ -72,6 +76,13 @@ class Spool:
         self.reader = Reader(self.claims)
         self._next_reap: dict[str, float] = {}
         self._queues: dict[tuple[str, str | None], Queue] = {}
+
+    @cached_property
+    def resources(self) -> Resources:
+        """The files, values and tables of jobs, by their addresses."""
+        from breyta_spool.resources import Resources
+
+        return Resources(self.index, self.settings.workspace_id, self.access)
 
     # -- make, open ---------------------------------------------------------------------------------
 

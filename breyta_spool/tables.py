@@ -8,18 +8,23 @@ next writer cuts off what was not counted.
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from typing import Any, BinaryIO
 
 from breyta_spool import files, jsonio
-from breyta_spool.errors import Conflict, InvalidInput
+from breyta_spool.columns import Row, Schema
+from breyta_spool.errors import Conflict, Damaged, InvalidInput
+from breyta_spool.merging import Key, Merge, key_of
 
 APPEND, UPSERT = "append", "upsert"
-EVOLVE, STRICT = "evolve", "strict"
-_META_LIMIT = 4 << 20
-_CHUNK_ROWS = 10_000
-
-Row = dict[str, Any]
-Columns = dict[str, dict[str, Any]]
+MayCount = Callable[[], None]
+DESCRIPTION_LIMIT = 4 << 20
+ROW_LIMIT = 64 << 20
+"""The most bytes of one row."""
+_CHUNK = 1 << 20
+BATCH = 32 << 20
+"""How many bytes of new rows an upsert holds in memory; for more it goes through the table once more."""
 
 
 class Table:
@@ -30,35 +35,46 @@ class Table:
         self.name = name
         self.rows_file = f"{directory}/{name}.jsonl"
         self.meta_file = f"{directory}/{name}.table.json"
+        self.rows_written = 0
 
     def write(
-        self, rows: list[Row], mode: str, schema_mode: str, key_fields: list[str], index_fields: list[str]
+        self,
+        rows: Iterable[Row],
+        mode: str,
+        schema_mode: str,
+        key_fields: list[str],
+        index_fields: list[str],
+        may_count: MayCount = lambda: None,
     ) -> dict[str, Any]:
         """Append rows, or insert and replace them by key; gives the table's description after it.
 
         All of the rows or none: a row that is not an object, lacks a key field or contradicts the schema raises
-        InvalidInput and the table is as before.
+        InvalidInput, and the table is as before. ``rows`` are read once, one by one; an append holds a megabyte of
+        them in memory and does not read what is there. ``may_count`` is called before the rows count: they do not if
+        it raises.
         """
         files.make_dirs(self.directory, os.path.dirname(os.path.dirname(self.directory)))
         # Helpers that one handler runs side by side must not write to its tables at the same time.
         with files.alone(f"{self.directory}/.lock"):
             before = self._recovered()
-            keys = key_fields or before["keyFields"]
-            if before["keyFields"] and keys != before["keyFields"]:
-                raise Conflict(f"table {self.name} has the key {before['keyFields']}, not {keys}")
-            if mode == UPSERT and not keys:
-                raise InvalidInput("upsert needs a key", hint="name the key's fields with --key-field")
             meta = {
                 **before,
-                "columns": merged_columns(before["columns"], before["rowCount"], rows, keys, schema_mode),
-                "keyFields": keys,
+                "keyFields": self._keys(before, key_fields, mode),
                 "indexFields": list(dict.fromkeys(before["indexFields"] + index_fields)),
             }
-            if mode == UPSERT and (before["rowCount"] or len(rows) != len({_key(row, keys) for row in rows})):
-                self._upsert(before, meta, rows)
-            else:
-                self._append(meta, rows)
+            schema = Schema(before["columns"], before["rowCount"], meta["keyFields"], schema_mode)
+            write = self._upsert if mode == UPSERT else self._append
+            write(before, meta, _taken(rows, schema), schema, may_count)
+            self.rows_written = schema.rows
             return meta
+
+    def _keys(self, before: dict[str, Any], given: list[str], mode: str) -> list[str]:
+        keys: list[str] = list(dict.fromkeys(given)) or before["keyFields"]
+        if before["keyFields"] and keys != before["keyFields"]:
+            raise Conflict(f"table {self.name} has the key {before['keyFields']}, not {keys}")
+        if mode == UPSERT and not keys:
+            raise InvalidInput("upsert needs a key", hint="name the key's fields with --key-field")
+        return keys
 
     def sealed(self) -> dict[str, Any]:
         """What a result says of the table: how many rows and bytes count, and their sha256; nothing if it is gone."""
@@ -76,120 +92,198 @@ class Table:
     def _recovered(self) -> dict[str, Any]:
         """The description of the table, after what an interrupted writer left has been undone or completed."""
         try:
-            meta = jsonio.parse_object(files.read(self.meta_file, _META_LIMIT), self.meta_file)
+            data = files.read(self.meta_file, DESCRIPTION_LIMIT)
         except FileNotFoundError:
-            meta = {
-                "name": self.name,
-                "columns": {},
-                "keyFields": [],
-                "indexFields": [],
-                "rowCount": 0,
-                "sizeBytes": 0,
-            }
-        planned = meta.pop("replacedBy", None)
+            data = None
         try:
             found = os.stat(self.rows_file, follow_symlinks=False)
         except FileNotFoundError:
-            return meta
-        if planned and planned["inode"] == found.st_ino:
-            meta |= planned["description"]
+            return description(data, 0, self.meta_file, self.name)
+        meta = description(data, found.st_ino, self.meta_file, self.name)
         if found.st_size > meta["sizeBytes"]:
             files.truncate(self.rows_file, meta["sizeBytes"])
         return meta
 
-    def _append(self, meta: dict[str, Any], rows: list[Row]) -> None:
-        for start in range(0, len(rows), _CHUNK_ROWS):
-            data = _lines(rows[start : start + _CHUNK_ROWS])
-            files.append(self.rows_file, data)
-            meta["sizeBytes"] += len(data)
-        if not rows:
-            files.append(self.rows_file, b"")
-        meta["rowCount"] += len(rows)
-        files.replace(self.meta_file, jsonio.record(meta))
+    # -- append -------------------------------------------------------------------------------------
 
-    def _upsert(self, before: dict[str, Any], meta: dict[str, Any], rows: list[Row]) -> None:
+    def _append(self, before: Row, meta: Row, rows: Iterator[Row], schema: Schema, may_count: MayCount) -> None:
+        self._append_lines(before, meta, map(_line, rows), schema, may_count)
+
+    def _append_lines(
+        self, before: Row, meta: Row, lines: Iterable[bytes], schema: Schema, may_count: MayCount
+    ) -> None:
+        size, count = before["sizeBytes"], before["rowCount"]
+        try:
+            for number, data in _chunks(lines):
+                files.append(self.rows_file, data)
+                size += len(data)
+                count += number
+            if size == 0:
+                files.append(self.rows_file, b"")
+            meta |= {"columns": schema.columns, "rowCount": count, "sizeBytes": size}
+            data = self._described(meta)
+            may_count()
+        except BaseException:
+            self._take_back(before["sizeBytes"])
+            raise
+        files.replace(self.meta_file, data)
+
+    def _take_back(self, size: int) -> None:
+        """Cut off what is not going to count: now, rather than when somebody writes again."""
+        with suppress(OSError):
+            if size or os.path.lexists(self.meta_file):
+                files.truncate(self.rows_file, size)
+            else:
+                files.unlink(self.rows_file)
+
+    def _described(self, meta: Row) -> bytes:
+        data = jsonio.record(meta)
+        if 2 * len(data) + 4096 > DESCRIPTION_LIMIT:  # an upsert writes it twice into one file
+            raise InvalidInput(f"the description of table {self.name} is too long: its columns have long names")
+        return data
+
+    # -- upsert -------------------------------------------------------------------------------------
+
+    def _upsert(self, before: Row, meta: Row, rows: Iterator[Row], schema: Schema, may_count: MayCount) -> None:
         keys = meta["keyFields"]
-        kept: dict[bytes, bytes] = {}
-        if before["rowCount"]:
-            with open(self.rows_file, "rb") as lines:
-                for line in lines:
-                    kept[_key(jsonio.parse(line, self.rows_file), keys)] = line
-        for row in rows:
-            kept[_key(row, keys)] = _lines([row])
-        data = b"".join(kept.values())
-        aside = f"{self.directory}/.{self.name}.jsonl.new"
-        files.unlink(aside)
-        files.write_new(aside, data)
-        meta |= {"rowCount": len(kept), "sizeBytes": len(data)}
+        batches = _batches(rows, keys)
+        incoming = next(batches)
+        following = next(batches, None)
+        if following is None and not before["rowCount"]:
+            lines = [line + b"\n" for line in incoming.values()]
+            return self._append_lines(before, meta, lines, schema, may_count)
+        aside = [f"{self.directory}/.{self.name}.jsonl.new", f"{self.directory}/.{self.name}.jsonl.new2"]
+        source, size = self.rows_file, before["sizeBytes"]
+        for path in aside:
+            files.unlink(path)
+        try:
+            while True:
+                rows_now, size = self._merged(source, size, aside[0], keys, incoming)
+                if following is None:
+                    break
+                incoming, following = following, next(batches, None)
+                source, aside = aside[0], aside[::-1]
+                files.unlink(aside[0])
+            meta |= {"columns": schema.columns, "rowCount": rows_now, "sizeBytes": size}
+            data = self._described(meta)
+            may_count()
+        except BaseException:
+            for path in aside:
+                files.forget(path)
+            raise
+        files.unlink(aside[1])
         # The rename changes the rows before they can be counted, so the count is written first, for this inode.
-        planned = {"inode": os.stat(aside).st_ino, "description": meta}
+        planned = {"inode": os.stat(aside[0]).st_ino, "description": meta}
         files.replace(self.meta_file, jsonio.record({**before, "replacedBy": planned}))
-        files.rename(aside, self.rows_file)
-        files.replace(self.meta_file, jsonio.record(meta))
-
-
-def _lines(rows: list[Row]) -> bytes:
-    return b"".join([jsonio.compact(row) + b"\n" for row in rows])
-
-
-def _key(row: Row, keys: list[str]) -> bytes:
-    return jsonio.compact([row.get(field) for field in keys])
-
-
-def type_of(value: Any) -> str | None:
-    """The column type of a value, None for null.
-
-    >>> type_of(1), type_of(1.5), type_of("a"), type_of([1]), type_of(None)
-    ('integer', 'number', 'string', 'json', None)
-    """
-    if value is None:
+        files.rename(aside[0], self.rows_file)
+        files.replace(self.meta_file, data)
         return None
-    if isinstance(value, bool):
-        return "boolean"
-    return {int: "integer", float: "number", str: "string"}.get(type(value), "json")
+
+    def _merged(self, source: str, size: int, to: str, keys: list[str], new: dict[Key, bytes]) -> tuple[int, int]:
+        """Write the rows of ``source`` with ``new`` ones merged in to another file; gives its rows and bytes."""
+        merge, written = Merge(keys, new, source), 0
+        with files.writing_new(to) as write:
+            for data in merge.through(counted(source, size)):
+                write(data)
+                written += len(data)
+        return merge.rows, written
 
 
-def merged_columns(columns: Columns, rows_before: int, rows: list[Any], keys: list[str], schema_mode: str) -> Columns:
-    """The columns after these rows; the given ones are not changed.
-
-    A new column is added (and is nullable when there were rows before), integers become numbers when a fraction
-    comes, null makes a column nullable; any other change of type raises InvalidInput. With ``strict``, so does
-    every change.
-    """
-    known = {name: dict(column) for name, column in columns.items()}
-    for number, row in enumerate(rows):
-        if not isinstance(row, dict):
-            raise InvalidInput(f"row {number} must be an object, not {jsonio.kind_of(row)}")
-        for field in keys:
-            if row.get(field) is None:
-                raise InvalidInput(f"row {number} has no value for the key field {field!r}", field=field, row=number)
-        for name, value in row.items():
-            _widen(known, name, value, number)
-    for name, column in known.items():
-        if not column["nullable"] and ((rows_before and name not in columns) or any(name not in row for row in rows)):
-            column["nullable"] = True
-    if schema_mode == STRICT and rows_before and known != columns:
-        changed = sorted(name for name in known if known[name] != columns.get(name))
-        raise InvalidInput(
-            f"these rows would change the schema in {', '.join(changed)}",
-            hint="with --schema-mode evolve new columns and wider types are added",
-            columns=changed,
-        )
-    return known
+def counted(path: str, size: int) -> Iterator[bytes]:
+    """The rows of a table that count, in pieces of whole lines. Raises Damaged when there are fewer."""
+    if size:
+        with open(path, "rb") as rows:
+            yield from whole_lines(rows, size, path)
 
 
-def _widen(known: Columns, name: str, value: Any, number: int) -> None:
-    kind = type_of(value)
-    column = known.setdefault(name, {"type": kind, "nullable": kind is None})
-    if kind == column["type"]:
-        return
-    if kind is None:
-        column["nullable"] = True
-    elif column["type"] is None or {kind, column["type"]} == {"integer", "number"}:
-        column["type"] = "number" if column["type"] else kind
-    else:
-        raise InvalidInput(
-            f"row {number}: {name} is {jsonio.kind_of(value)}, but that column holds type {column['type']}",
-            field=name,
-            row=number,
-        )
+def whole_lines(rows: BinaryIO, size: int, path: str) -> Iterator[bytes]:
+    """The first ``size`` bytes of an open table, in pieces of about a megabyte that end with a line."""
+    rest = b""
+    while size > 0:
+        data = rows.read(min(size, max(_CHUNK, len(rest))))
+        size -= len(data)
+        end = data.rfind(b"\n") + 1
+        if not data or (not end and len(rest) > 2 * ROW_LIMIT):
+            break
+        if end:
+            yield rest + data[:end] if rest else data[:end]
+            rest = data[end:]
+        else:
+            rest += data
+    if size > 0 or rest:
+        raise Damaged(f"{path} is shorter than its description says, or ends within a row", path=path)
+
+
+def description(data: bytes | None, inode: int, path: str, name: str) -> dict[str, Any]:
+    """What counts of a table whose rows are the file ``inode``, from the bytes of its description. Raises Damaged."""
+    if data is None:
+        return {"name": name, "columns": {}, "keyFields": [], "indexFields": [], "rowCount": 0, "sizeBytes": 0}
+    try:
+        meta = jsonio.parse_object(data, path)
+    except InvalidInput as error:
+        raise Damaged(error.message, path=path) from None
+    planned = meta.pop("replacedBy", None)
+    if isinstance(planned, dict) and planned.get("inode") == inode and isinstance(planned.get("description"), dict):
+        meta |= planned["description"]
+    if not _is_description(meta):
+        raise Damaged(f"{path} does not describe a table", path=path)
+    return meta
+
+
+def _is_description(meta: dict[str, Any]) -> bool:
+    columns = meta.get("columns")
+    return (
+        all(type(meta.get(name)) is int and meta[name] >= 0 for name in ("rowCount", "sizeBytes"))
+        and all(_are_texts(meta.get(name)) for name in ("keyFields", "indexFields"))
+        and isinstance(columns, dict)
+        and all(isinstance(column, dict) and {"type", "nullable"} <= set(column) for column in columns.values())
+    )
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _taken(rows: Iterable[Row], schema: Schema) -> Iterator[Row]:
+    take = schema.take
+    for row in rows:
+        take(row)
+        yield row
+
+
+def _line(row: Row) -> bytes:
+    line = jsonio.compact(row, "a row")
+    if line.count(b"[") + line.count(b"{") > jsonio.MAX_DEPTH:  # fewer brackets cannot nest deeper
+        jsonio.check_depth(row, "a row")
+    if len(line) > ROW_LIMIT:
+        raise InvalidInput(f"a row has at most {ROW_LIMIT} bytes, this one has {len(line)}")
+    return line + b"\n"
+
+
+def _chunks(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Lines put together to about a megabyte, and how many they are."""
+    held: list[bytes] = []
+    size = 0
+    for line in lines:
+        held.append(line)
+        size += len(line)
+        if size >= _CHUNK:
+            yield len(held), b"".join(held)
+            held, size = [], 0
+    if held:
+        yield len(held), b"".join(held)
+
+
+def _batches(rows: Iterable[Row], keys: list[str]) -> Iterator[dict[Key, bytes]]:
+    """New lines by key, of several with one key the last, as many as may be held in memory; at least one batch."""
+    held: dict[Key, bytes] = {}
+    size = 0
+    for row in rows:
+        line = _line(row)[:-1]
+        held[key_of(row, keys)] = line
+        size += len(line) + 200
+        if size >= BATCH:
+            yield held
+            held, size = {}, 0
+    if held or not size:
+        yield held

@@ -17,6 +17,8 @@ import pytest
 
 from breyta_spool import InvalidInput, Lease, NotAllowed, NotFound, Spool, access, durations, files
 from breyta_spool.accounts import AccountStore
+from breyta_spool.resources import Resources
+from breyta_spool.rows import Query
 from tests.crash.processes import killed_everywhere, race
 from tests.world import Cli, end_process, job_dir, script, until
 
@@ -63,7 +65,7 @@ DONE_WITH: dict[str, tuple[str, Callable[[Spool, str], Any]]] = {
     "await_batch": ("jobs.read", lambda spool, job_id: spool.await_batch(batch_in(spool), timeout="1s")),
 }
 """Every public method of a spool that does something, and the scope that it needs."""
-NOTHING_DONE = {"init", "open", "queue", "accounts"}
+NOTHING_DONE = {"init", "open", "queue", "accounts", "resources"}
 
 
 def test_every_public_method_of_a_spool_is_known_here() -> None:
@@ -113,6 +115,48 @@ def test_an_account_that_is_limited_to_types_does_nothing_with_others(spool: Spo
         error = refusal(lambda: call(limited, job.job_id))
     assert (error.details["jobType"], error.details["reason"]) == ("t", "missing_job_type")
     assert "mine" in error.message
+
+
+def _read_whole(spool: Spool, uri: str) -> bytes:
+    with spool.resources.open(uri) as pieces:
+        return b"".join(pieces)
+
+
+RESOURCE_METHODS: dict[str, Callable[[Spool, str], Any]] = {
+    "list": lambda spool, uri: spool.resources.list(),
+    "get": lambda spool, uri: spool.resources.get(uri),
+    "read": lambda spool, uri: spool.resources.read(uri.replace("/table/", "/kv/").replace("rows", "n")),
+    "open": lambda spool, uri: _read_whole(spool, uri),
+    "schema": lambda spool, uri: spool.resources.schema(uri),
+    "query": lambda spool, uri: spool.resources.query(uri, Query()),
+    "get_row": lambda spool, uri: spool.resources.get_row(uri, {"a": 1}),
+    "sql": lambda spool, uri: spool.resources.sql(uri, "select a from rows"),
+    "export": lambda spool, uri: spool.resources.export(uri, f"{spool.root}/../{os.urandom(8).hex()}.csv"),
+}
+
+
+def test_every_public_method_of_the_resources_is_known_here(spool: Spool) -> None:
+    assert {name for name, _ in inspect.getmembers(Resources) if not name.startswith("_")} == set(RESOURCE_METHODS)
+
+
+@pytest.mark.parametrize("method", RESOURCE_METHODS)
+def test_resources_are_read_with_their_scope_and_of_jobs_of_the_accounts_types(spool: Spool, method: str) -> None:
+    call = RESOURCE_METHODS[method]
+    spool.submit("t")
+    lease = spool.claim("t", "w")
+    assert lease is not None
+    lease.dir.attach_kv("n", 1)
+    uri = lease.dir.attach_table("rows", [{"a": 1}])["resourceUri"]
+    lease.complete()
+    others = [name for name in access.SCOPES if name not in ("resources.read", ADMIN)]
+    assert refusal(lambda: call(with_key(spool, *others), uri)).details["scope"] == "resources.read"
+    assert call(with_key(spool, "resources.read"), uri)
+    assert call(with_key(spool, "resources.read", job_types=("t",)), uri)
+    limited = with_key(spool, "resources.read", job_types=("mine",))
+    if method == "list":
+        assert call(limited, uri) == []
+    else:
+        assert refusal(lambda: call(limited, uri)).details["jobType"] == "t"
 
 
 def test_a_worker_reads_the_job_it_holds_without_the_scope_to_read(spool: Spool) -> None:

@@ -272,6 +272,10 @@ BAD_INPUT = [
     (("jobs", "worker", "attach-file", "--file", "x"), 2, "invalid_input", "inside a handler"),
     (("jobs", "worker", "attach-kv", "--label", "x", "--value", "1"), 2, "invalid_input", "inside a handler"),
     (("jobs", "worker", "attach-table", "--label", "x", "--rows", "[]"), 2, "invalid_input", "inside a handler"),
+    (("resources", "get", "../../etc/passwd"), 2, "invalid_input", "not the address of a resource"),
+    (("resources", "read", f"res://v1/ws/ws-acme/file/{UNKNOWN}.1.x"), 3, "not_found", "no such job"),
+    (("resources", "list", "--type", "blob"), 2, "invalid_input", "allowed are file, kv, table"),
+    (("resources", "table", "schema", f"res://v1/ws/ws-acme/file/{UNKNOWN}.1.x"), 2, "invalid_input", "not a table"),
 ]
 
 
@@ -352,7 +356,7 @@ def test_every_command_has_help_with_an_example() -> None:
             return 1
         return sum(visit(command.get_command(context, name), [*words, name]) for name in command.list_commands(context))  # type: ignore[arg-type]
 
-    assert visit(breyta, ["breyta"]) == 35
+    assert visit(breyta, ["breyta"]) == 43
 
 
 class Terminal:

@@ -54,9 +54,7 @@ def test_the_wheel_holds_two_packages_and_nothing_else_at_its_top(tmp_path: Path
 
 @pytest.mark.parametrize("module", ["breyta_cli.worker_helpers", "breyta_cli.main"])
 def test_what_runs_inside_handlers_imports_nothing_heavy(module: str) -> None:
-    program = (
-        f"import sys, {module}; print(*(m for m in ('pydantic', 'watchdog', 'filelock', 'git') if m in sys.modules))"
-    )
+    program = f"import sys, {module}; print(*(m for m in ('pydantic', 'watchdog', 'filelock', 'duckdb', 'git') if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
 

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from breyta_spool import Conflict, InvalidInput, files
-from breyta_spool.tables import Table, merged_columns, type_of
+from breyta_spool import Conflict, Damaged, InvalidInput, files
+from breyta_spool.columns import merged_columns, type_of
+from breyta_spool.tables import Table
 
 
 def write(place: Path, rows: Any, mode: str = "append", schema: str = "evolve", key: str = "", index: str = "") -> Any:
@@ -179,3 +180,153 @@ def test_helpers_side_by_side_lose_no_row(tmp_path: Path) -> None:
         list(pool.map(run, range(4)))
     assert len(rows_in(tmp_path)) == 80
     assert meta_in(tmp_path)["rowCount"] == 80
+
+
+def test_an_append_does_not_read_what_is_there(tmp_path: Path) -> None:
+    write(tmp_path, [{"a": 1}])
+    (tmp_path / "t.jsonl").write_bytes(b"*" * 7 + b"\n")  # as long, and no JSON
+    assert write(tmp_path, [{"a": 2}])["rowCount"] == 2
+    assert (tmp_path / "t.jsonl").read_bytes() == b'*******\n{"a":2}\n'
+
+
+@pytest.mark.parametrize("mode", ["append", "upsert"])
+def test_rows_may_come_from_an_iterator_and_are_counted(tmp_path: Path, mode: str) -> None:
+    table = Table(str(tmp_path), "t")
+    rows = ({"id": n % 7000, "pad": "x" * 200} for n in range(10_000))
+    meta = table.write(rows, mode, "evolve", ["id"], [])
+    assert table.rows_written == 10_000
+    assert meta["rowCount"] == len(rows_in(tmp_path)) == (10_000 if mode == "append" else 7_000)
+
+
+def test_an_iterator_that_fails_leaves_no_table_where_there_was_none(tmp_path: Path) -> None:
+    def rows() -> Any:
+        for n in range(20_000):
+            yield {"id": n, "pad": "x" * 200}
+        raise InvalidInput("the source is gone")
+
+    for mode in ("append", "upsert"):
+        with pytest.raises(InvalidInput, match="the source is gone"):
+            Table(str(tmp_path), "t").write(rows(), mode, "evolve", ["id"], [])
+        assert os.listdir(tmp_path) == [".lock"]
+
+
+def test_rows_do_not_count_when_they_may_not_any_more(tmp_path: Path) -> None:
+    def lost() -> None:
+        raise Conflict("the lease is lost")
+
+    write(tmp_path, [{"id": 1}], key="id")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for mode in ("append", "upsert"):
+        with pytest.raises(Conflict):
+            Table(str(tmp_path), "t").write([{"id": 2}], mode, "evolve", [], [], lost)
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_of_rows_that_append_left_with_one_key_an_upsert_of_it_leaves_one(tmp_path: Path) -> None:
+    write(tmp_path, [{"id": 1, "n": 1}, {"id": 2, "n": 2}, {"id": 1, "n": 3}, {"id": 2, "n": 4}], key="id")
+    assert write(tmp_path, [{"id": 1, "n": 9}], "upsert")["rowCount"] == 3
+    assert rows_in(tmp_path) == [{"id": 1, "n": 9}, {"id": 2, "n": 2}, {"id": 2, "n": 4}]
+
+
+KEYS = [
+    1,
+    0,
+    -5,
+    10**30,
+    1.5,
+    "1",
+    "a",
+    'qu"ote',
+    "back\\slash",
+    "new\nline",
+    "漢",
+    "é",
+    "",
+    "x" * 300,
+    True,
+    False,
+    "true",
+    1e300,
+]
+
+
+@pytest.mark.parametrize("lead", ["first", "after", "last", "nested"])
+def test_a_key_is_found_whatever_it_is_and_wherever_it_stands(tmp_path: Path, lead: str) -> None:
+    def row(key: Any, n: int) -> dict[str, Any]:
+        rest = {"s": 'a,"id":1}', "f": -1.5e-7, "b": None}
+        other = {"nested": [{"id": 1}]} if lead == "nested" else {}
+        return {"first": {"id": key, **rest}, "last": {**rest, "l": [1], "id": key}}.get(
+            lead, {**rest, **other, "id": key}
+        ) | {"n": n}
+
+    others: dict[type, list[Any]] = {int: [7, 8], float: [0.25, 7.0], str: ["other", 'o"'], bool: []}
+    for number, key in enumerate(KEYS):
+        place = tmp_path / str(number)
+        write(place, [row(each, n) for n, each in enumerate([key, *others[type(key)]])], key="id")
+        meta = write(place, [row(key, 99)], "upsert")
+        assert meta["rowCount"] == 1 + len(others[type(key)]), key
+        assert rows_in(place)[0] == row(key, 99)
+
+
+def test_a_whole_number_is_the_same_key_with_and_without_a_fraction(tmp_path: Path) -> None:
+    write(tmp_path, [{"id": 1}, {"id": 2.0}, {"id": 2.5}], key="id")
+    meta = write(tmp_path, [{"id": 1.0, "n": "one"}, {"id": 2, "n": "two"}, {"id": -0.0, "n": "none"}], "upsert")
+    assert meta["rowCount"] == 4
+    assert [row.get("n") for row in rows_in(tmp_path)] == ["one", "two", None, "none"]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.sampled_from(["x", 'y"', "z"]), st.integers(0, 2)), max_size=12),
+    st.lists(st.tuples(st.integers(0, 5), st.sampled_from(["x", 'y"', "z"]), st.integers(0, 2)), max_size=12),
+    st.permutations(["a", "b", "n"]),
+)
+def test_an_upsert_is_what_a_dictionary_would_do(old: Any, new: Any, order: list[str]) -> None:
+    import tempfile
+
+    def rows(given: Any) -> list[dict[str, Any]]:
+        return [{name: dict(zip("abn", each, strict=True))[name] for name in order} for each in given]
+
+    with tempfile.TemporaryDirectory() as place:
+        write(Path(place), rows(old), "upsert", key="b a")
+        write(Path(place), rows(new), "upsert")
+        expected = {(row["a"], row["b"]): row for row in [*rows(old), *rows(new)]}
+        assert rows_in(Path(place)) == list(expected.values())
+
+
+def test_an_upsert_of_more_than_may_be_held_in_memory_goes_through_the_table_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from breyta_spool import tables
+
+    monkeypatch.setattr(tables, "BATCH", 3_000)
+    write(tmp_path, [{"id": n, "v": 0} for n in range(50)], "upsert", key="id")
+    meta = write(tmp_path, [{"id": n % 70, "v": n} for n in range(100)], "upsert")
+    assert meta["rowCount"] == 70
+    assert rows_in(tmp_path) == [{"id": n, "v": n + 70 if n < 30 else n} for n in range(70)]
+    assert sorted(os.listdir(tmp_path)) == [".lock", "t.jsonl", "t.table.json"]
+
+
+def test_a_row_nested_too_deep_or_with_too_many_columns_is_refused(tmp_path: Path) -> None:
+    deep: Any = 1
+    for _ in range(250):
+        deep = [deep]
+    for rows, says in (([{"a": deep}], "nests deeper"), ([{str(n): 1 for n in range(6000)}], "at most 5000 columns")):
+        with pytest.raises(InvalidInput, match=says):
+            write(tmp_path, rows)
+    with pytest.raises(InvalidInput, match="long names"):
+        write(tmp_path, [{f"{n:05}" + "x" * 500: 1 for n in range(4500)}])
+    assert os.listdir(tmp_path) == [".lock"]
+
+
+def test_a_description_that_is_damaged_is_said_to_be_and_nothing_is_written(tmp_path: Path) -> None:
+    write(tmp_path, [{"a": 1}])
+    for damage in (
+        "{",
+        "[]",
+        '{"rowCount": 1}',
+        (tmp_path / "t.table.json").read_text().replace('"columns": {', '"columns": 1, "x": {'),
+    ):
+        (tmp_path / "t.table.json").write_text(damage)
+        with pytest.raises(Damaged):
+            write(tmp_path, [{"a": 2}])
+        assert (tmp_path / "t.jsonl").read_bytes() == b'{"a":1}\n'

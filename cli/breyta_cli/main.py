@@ -17,6 +17,7 @@ from breyta_spool.errors import SpoolError, StorageError, storage_error
     cls=Group,
     members={
         "jobs": ("breyta_cli.jobs:jobs", "Submit, list, show, await, cancel and work on jobs."),
+        "resources": ("breyta_cli.resources:resources", "Read what jobs have attached, by address."),
         "spool": ("breyta_cli.spool:spool", "Make a spool and look after it."),
         "service-accounts": ("breyta_cli.accounts:service_accounts", "Say who may do what; make and revoke keys."),
         "workers": ("breyta_cli.workers:workers", "See which workers live."),

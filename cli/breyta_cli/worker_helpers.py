@@ -192,16 +192,13 @@ def attach_table(
 
 
 def _rows(rows: str | None, rows_file: str | None) -> Any:
-    if rows is not None or rows_file is None:
-        found = given.document("rows", rows, rows_file)
-        if found is None:
-            raise InvalidInput("there are no rows: give --rows or --rows-file", field="rows")
-        return found
-    data = given.read_file(rows_file, "--rows-file")
-    if data.lstrip()[:1] == b"{":  # JSON lines: one object a line
-        lines = [line for line in data.splitlines() if line.strip()]
-        return [jsonio.parse(line, f"--rows-file {rows_file}, line {n}") for n, line in enumerate(lines, 1)]
-    return jsonio.parse(data, f"--rows-file {rows_file}")
+    if rows is not None and rows_file is not None:
+        raise InvalidInput("--rows and --rows-file exclude each other: give one of them", field="rows")
+    if rows is not None:
+        return jsonio.parse(rows, "--rows")
+    if rows_file is None:
+        raise InvalidInput("there are no rows: give --rows or --rows-file", field="rows")
+    return given.stream(rows_file, "--rows-file")
 
 
 @command()

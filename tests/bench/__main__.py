@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tests.bench import calls, place, product, report, rounds, roundtrip, startup
+from tests.bench import calls, place, product, report, rounds, roundtrip, startup, upsert
 from tests.bench.report import Row
 
 
@@ -27,10 +27,14 @@ class Sizes:
     trips: int
     starts: int
     traced_jobs: int
+    table_rows: int
+    upserts: int
 
 
-FULL = Sizes(rounds=5, slices=6, jobs=500, durable_jobs=50, trips=500, starts=25, traced_jobs=200)
-QUICK = Sizes(rounds=1, slices=1, jobs=50, durable_jobs=5, trips=5, starts=2, traced_jobs=5)
+FULL = Sizes(
+    rounds=5, slices=6, jobs=500, durable_jobs=50, trips=500, starts=25, traced_jobs=200, table_rows=100_000, upserts=9
+)
+QUICK = Sizes(rounds=1, slices=1, jobs=50, durable_jobs=5, trips=5, starts=2, traced_jobs=5, table_rows=1000, upserts=1)
 
 
 def measured(directory: str, sizes: Sizes) -> list[Row]:
@@ -45,6 +49,8 @@ def measured(directory: str, sizes: Sizes) -> list[Row]:
     rows += roundtrip.measure(directory, sampled, sizes.trips)
     _say("starts of a helper command ..")
     rows.append(startup.helper_start(directory, sizes.starts))
+    _say("upserts ..")
+    rows += upsert.measure(directory, sizes.table_rows, sizes.upserts)
     _say("system calls ..")
     return rows + calls.measure(directory, sampled, sizes.traced_jobs)
 

@@ -16,6 +16,8 @@ ROWS = [
     "round trip, median",
     "round trip, 99th percentile",
     "helper command, against import click",
+    "upsert, against copying the bytes",
+    "upsert, against copying row by row",
     "system calls of submit",
     "system calls of claim and finish",
 ]

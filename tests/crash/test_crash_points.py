@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,63 @@ def test_a_helper_killed_anywhere_while_it_attaches_a_value_leaves_the_old_or_th
         assert len(done.artifacts) == 1
 
     killed_everywhere(tmp_path, prepare, lambda world: world.lease.dir.attach_kv("summary", {"findings": 2}), check, 4)
+
+
+def test_a_helper_killed_anywhere_while_it_attaches_a_value_that_expires_leaves_nothing_unswept(tmp_path: Path) -> None:
+    def attach(world: World, value: int) -> dict[str, Any]:
+        return world.lease.dir.attach_kv("summary", value, ttl_seconds=60)
+
+    def prepare(place: Path) -> World:
+        world = worlds.leased(place)
+        attach(world, 1)
+        return world
+
+    def check(world: World, described: dict[str, Any] | None) -> None:
+        uri = _attached_or_not(world, described, before=1).artifacts[0]["resourceUri"]
+        assert world.spool.resources.read(uri)["value"] in ((1, 2) if described is None else (2,))
+        _all_is_swept(world)
+
+    killed_everywhere(tmp_path, prepare, lambda world: attach(world, 2), check, 5)
+
+
+def _make_due(world: World) -> None:
+    """Let every value and every link look as if their time had come."""
+    for value in Path(world.spool.root).glob("jobs/*/*/*/attempt-*/artifacts/kv/*.json"):
+        os.utime(value, (0, 0))
+    for link in Path(world.spool.root, "expiring").rglob("job-*"):
+        bucket = Path(world.spool.root, "expiring/20200101/0000")
+        bucket.mkdir(parents=True, exist_ok=True)
+        link.rename(bucket / link.name)
+
+
+def _all_is_swept(world: World) -> None:
+    _make_due(world)
+    world.another().claims.sweep()
+    assert list(Path(world.spool.root).glob("jobs/*/*/*/attempt-*/artifacts/kv/*.json")) == []
+    assert list(Path(world.spool.root, "expiring").rglob("job-*")) == []
+
+
+def test_a_sweep_killed_anywhere_is_finished_by_the_next(tmp_path: Path) -> None:
+    def prepare(place: Path) -> World:
+        world = worlds.leased(place)
+        for name in ("one", "two"):
+            world.lease.dir.attach_kv(name, 1, ttl_seconds=60)
+        world.lease.dir.attach_kv("kept", 1, ttl_seconds=60)
+        world.lease.complete(outputs={"by": "holder"})
+        _make_due(world)
+        os.utime(Path(world.lease.dir.artifacts, "kv/kept.json"))
+        return world
+
+    def check(world: World, swept: Any) -> None:
+        world.another().claims.sweep()
+        assert os.listdir(f"{world.lease.dir.artifacts}/kv") == ["kept.json"]
+        links = list(Path(world.spool.root, "expiring").rglob("job-*"))
+        assert [link.name for link in links] == [f"{world.job_id}.1.kept"]
+        assert links[0].resolve() == Path(world.lease.dir.artifacts, "kv/kept.json").resolve()
+        assert world.spool.get(world.job_id).status == states.SUCCEEDED
+        _all_is_swept(world)
+
+    killed_everywhere(tmp_path, prepare, lambda world: world.spool.claims.sweep(), check, 6)
 
 
 OLD, NEW = [{"id": 1, "v": "a"}, {"id": 2, "v": "b"}], [{"id": 2, "v": "c"}, {"id": 3, "v": "d"}]

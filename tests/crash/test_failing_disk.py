@@ -246,6 +246,13 @@ def test_a_value_can_be_attached_again_after_a_fault(tmp_path: Path) -> None:
     fails_everywhere(tmp_path, worlds.leased, attach, _goes_on(attach, artifacts=1), 4)
 
 
+def test_a_value_that_expires_can_be_attached_again_after_a_fault(tmp_path: Path) -> None:
+    def attach(world: World) -> Any:
+        return world.lease.dir.attach_kv("summary", {"findings": 2}, ttl_seconds=60)
+
+    fails_everywhere(tmp_path, worlds.leased, attach, _goes_on(attach, artifacts=1), 8)
+
+
 @pytest.mark.parametrize(("mode", "least", "after"), [("append", 4, {4, 6}), ("upsert", 10, {3})])
 def test_rows_that_could_not_be_attached_can_be_attached_again(
     tmp_path: Path, mode: str, least: int, after: set[int]

@@ -189,7 +189,7 @@ def as_link(path: Path) -> None:
 
 
 CONTEXT = ("jobId", "leaseToken", "resultFile", "attempt", "jobPath", "workspaceId", "spool", "jobType", "keyId")
-KV = ("key", "value", "contentType", "createdAt", "expiresAt")
+KV = ("key", "value", "contentType", "createdAt", "expiresAt", "ttlSeconds")
 TABLE = ("name", "columns", "keyFields", "indexFields", "rowCount", "sizeBytes")
 
 JOB = r"jobs/\d{8}/\d{4}/job-[0-9A-Z]{26}"
