@@ -334,6 +334,7 @@ class Spool:
         (default: all). ``told`` is called with the number of jobs prepared so far.
         Raises InvalidInput: nothing was submitted; StorageError: nothing either, unless its message says so.
         """
+        _check_limit(limit)
         first: Jobs = []
         count = 0
 
