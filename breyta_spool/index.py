@@ -163,10 +163,10 @@ class Index:
 
     @staticmethod
     def some(directory: str, count: int) -> list[str]:
-        """Some of the names in a directory, at most ``count``."""
+        """Some of the names in a directory, at most ``count``; but for those that ``names`` leaves out, too."""
         try:
             with os.scandir(directory) as entries:
-                return [entry.name for entry in islice(entries, count)]
+                return list(islice((entry.name for entry in entries if not entry.name.startswith(".")), count))
         except (FileNotFoundError, NotADirectoryError):
             return []
 
