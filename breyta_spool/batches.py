@@ -190,7 +190,8 @@ def tally(claims: Claims, record: BatchRecord) -> Tally:
             changed_at = max(changed_at, _modified(bucket))
     numbers = range(1, record.requested_count + 1)
     members = [ids.job_in_batch(record.batch_id, number) for number in numbers]
-    told = {job_id: now for job_id in members if (now := found.get(job_id) or _visited(tree, job_id))}
+    # In no list: it moved while they were read, or somebody removed its entry.
+    told = {job_id: now for job_id in members if (now := found.get(job_id) or state_of(tree, job_id))}
     damaged = [job_id for job_id in members if job_id not in told] if len(told) < len(members) else []
     return Tally(told, damaged, changed_at)
 
@@ -201,8 +202,8 @@ def _lists(job_type: str) -> Iterator[tuple[str, str]]:
     yield from ((status, paths.finished(status, job_type)) for status in states.TERMINAL)
 
 
-def _visited(tree: paths.Tree, job_id: str) -> str | None:
-    """The state of a job that is in no list: it moved while they were read, or somebody removed its entry."""
+def state_of(tree: paths.Tree, job_id: str) -> str | None:
+    """The state of a job by its status file; None when it is not there, or damaged."""
     try:
         status = status_in(tree.job(job_id))
     except Damaged:
