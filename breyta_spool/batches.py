@@ -16,6 +16,7 @@ from breyta_spool.claims import Claims
 from breyta_spool.errors import Damaged, InvalidInput, NotFound, SpoolError, doing
 from breyta_spool.index import status_in
 from breyta_spool.records import BatchRecord, read_record
+from breyta_spool.states import Status
 
 _WAITING = ".queue"
 _SPEC = {
@@ -256,9 +257,13 @@ def cancel(claims: Claims, record: BatchRecord, requested_by: str, reason: str) 
         with suppress(FileExistsError):
             files.publish_new(f"{batch_dir}/{paths.CANCEL}", jsonio.record(note))
     for job_id in active:
+        if counted.states[job_id] == states.QUEUED and claims.cancel_unclaimed(job_id, record.job_type):
+            continue
         with suppress(Damaged, NotFound):
-            if counted.states[job_id] != states.QUEUED or not claims.cancel_unclaimed(job_id, record.job_type):
-                claims.request_cancel(job_id, record.job_type, requested_by, reason)
+            if claims.request_cancel(job_id, record.job_type, requested_by, reason).is_terminal:
+                # RACE: whoever ended it may have died before the move of its entry, which is what counts a batch.
+                found_in = Status(counted.states[job_id], 0)
+                claims.index.settle(job_id, record.job_type, paths.list_of(found_in, record.job_type))
     claims.commit(lambda: finishing.tree_of(batch_dir))
 
 
