@@ -17,9 +17,8 @@ from typing import Any
 
 import pytest
 
-from breyta_spool import AwaitBound, Batch, InvalidInput, NotFound, Spool, StorageError, ids, listing, states
+from breyta_spool import AwaitBound, Batch, InvalidInput, NotFound, Spool, StorageError, ids, index, listing, states
 from breyta_spool.handler import ActiveJob
-from breyta_spool.index import WINDOW
 from tests.world import Cli, age_lease, everything_in, job_dir, script, work_off
 
 SPECS: list[dict[str, Any]] = [{"payload": {"n": n}} for n in range(1, 4)]
@@ -322,8 +321,11 @@ def test_a_claim_of_one_batch_takes_from_no_other(spool: Spool) -> None:
     assert spool.get_batch(first.batch_id).queued_count == 2
 
 
-def test_a_batch_larger_than_a_window_of_the_queue_is_worked_off_whole(spool: Spool) -> None:
-    batch = spool.submit_batch("t", ({} for _ in range(WINDOW + 10)), limit=1)
+def test_a_batch_larger_than_a_window_of_the_queue_is_worked_off_whole(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index, "WINDOW", 16)
+    batch = spool.submit_batch("t", ({} for _ in range(50)), limit=1)
     assert job_ids(batch) == [ids.job_in_batch(batch.batch_id, 1)]
     claimed = set()
     for _ in range(20):
@@ -331,7 +333,7 @@ def test_a_batch_larger_than_a_window_of_the_queue_is_worked_off_whole(spool: Sp
         assert lease is not None
         claimed.add(lease.job_id)
     assert len(claimed) == 20
-    assert spool.cancel_batch(batch.batch_id).cancelled_count == WINDOW - 10
+    assert spool.cancel_batch(batch.batch_id).cancelled_count == 30
     assert (spool.get_batch(batch.batch_id).running_count, spool.claim("t", "w")) == (20, None)
 
 
