@@ -249,6 +249,17 @@ def test_a_job_without_an_entry_is_counted_by_its_own_status(spool: Spool) -> No
     assert (read.status, read.queued_count, read.failed_count, read.damaged) == ("running", 2, 1, [])
 
 
+def test_of_a_job_that_is_in_two_lists_the_last_counts_and_a_claim_puts_it_right(spool: Spool) -> None:
+    """Two did the same repair at once."""
+    batch = submitted(spool, 2)
+    work_off(spool)
+    stale = Path(spool.index.add(job_ids(batch)[0], "t"))
+    assert spool.get_batch(batch.batch_id).status == states.COMPLETED
+    assert spool.claim("t", "w") is None
+    assert not stale.is_symlink()
+    assert spool.await_batch(batch.batch_id, timeout="5s").succeeded_count == 2
+
+
 def test_what_others_put_into_a_bucket_is_not_counted(spool: Spool) -> None:
     batch = submitted(spool, 1)
     bucket = Path(spool.root, "queued", "t", batch.batch_id)
