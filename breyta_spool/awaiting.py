@@ -105,11 +105,16 @@ class BatchAwait:
         counted = batches.tally(self._claims, self._record)
         if self._unchecked is None:
             # What ended before we came may have been torn by a power cut since; the barrier covers the rest.
-            self._unchecked = [job_id for job_id, state in counted.states.items() if state in states.TERMINAL]
+            self._unchecked = [job_id for job_id, state in counted.states.items() if self._has_ended(job_id, state)]
         if counted.status not in states.BATCH_TERMINAL:
             return None
         unchecked, self._unchecked = self._unchecked, []
         return None if self._reader.redo_torn(unchecked) else counted
+
+    def _has_ended(self, job_id: str, counted: str) -> bool:
+        # Who ended it, or was about to put it back, may have died with its entry among the leased ones.
+        state = batches.state_of(self._reader.tree, job_id) if counted == states.LEASED else counted
+        return state in states.TERMINAL
 
     def _breathe(self) -> None:
         time.sleep(max(0.0, min(BREATH_SECONDS, self._looked + BREATH_SECONDS - time.monotonic())))

@@ -16,6 +16,7 @@ from breyta_spool.claims import Claims
 from breyta_spool.errors import Damaged, InvalidInput, NotFound, SpoolError, doing
 from breyta_spool.index import status_in
 from breyta_spool.records import BatchRecord, read_record
+from breyta_spool.states import Status
 
 _WAITING = ".queue"
 _SPEC = {
@@ -190,7 +191,8 @@ def tally(claims: Claims, record: BatchRecord) -> Tally:
             changed_at = max(changed_at, _modified(bucket))
     numbers = range(1, record.requested_count + 1)
     members = [ids.job_in_batch(record.batch_id, number) for number in numbers]
-    told = {job_id: now for job_id in members if (now := found.get(job_id) or _visited(tree, job_id))}
+    # In no list: it moved while they were read, or somebody removed its entry.
+    told = {job_id: now for job_id in members if (now := found.get(job_id) or state_of(tree, job_id))}
     damaged = [job_id for job_id in members if job_id not in told] if len(told) < len(members) else []
     return Tally(told, damaged, changed_at)
 
@@ -201,8 +203,8 @@ def _lists(job_type: str) -> Iterator[tuple[str, str]]:
     yield from ((status, paths.finished(status, job_type)) for status in states.TERMINAL)
 
 
-def _visited(tree: paths.Tree, job_id: str) -> str | None:
-    """The state of a job that is in no list: it moved while they were read, or somebody removed its entry."""
+def state_of(tree: paths.Tree, job_id: str) -> str | None:
+    """The state of a job by its status file; None when it is not there, or damaged."""
     try:
         status = status_in(tree.job(job_id))
     except Damaged:
@@ -255,9 +257,13 @@ def cancel(claims: Claims, record: BatchRecord, requested_by: str, reason: str) 
         with suppress(FileExistsError):
             files.publish_new(f"{batch_dir}/{paths.CANCEL}", jsonio.record(note))
     for job_id in active:
+        if counted.states[job_id] == states.QUEUED and claims.cancel_unclaimed(job_id, record.job_type):
+            continue
         with suppress(Damaged, NotFound):
-            if counted.states[job_id] != states.QUEUED or not claims.cancel_unclaimed(job_id, record.job_type):
-                claims.request_cancel(job_id, record.job_type, requested_by, reason)
+            if claims.request_cancel(job_id, record.job_type, requested_by, reason).is_terminal:
+                # RACE: whoever ended it may have died before the move of its entry, which is what counts a batch.
+                found_in = Status(counted.states[job_id], 0)
+                claims.index.settle(job_id, record.job_type, paths.list_of(found_in, record.job_type))
     claims.commit(lambda: finishing.tree_of(batch_dir))
 
 

@@ -152,8 +152,9 @@ class Index:
         ]
 
     def buckets(self, index_list: str) -> list[str]:
-        """The buckets of a list, oldest first."""
-        return sorted(self.names(f"{self.tree.root}/{index_list}"), key=paths.bucket_age_key)
+        """The buckets of a list, oldest first; of one minute the single jobs first, then batch after batch."""
+        names = self.names(f"{self.tree.root}/{index_list}")
+        return sorted(names, key=lambda bucket: (paths.bucket_age_key(bucket), bucket))
 
     @staticmethod
     def names(directory: str) -> list[str]:

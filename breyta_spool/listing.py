@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from breyta_spool import ids, paths, states
 from breyta_spool.index import Index
@@ -22,7 +22,7 @@ def jobs(
     """
     if job_type is None and status is None and batch_id is None:
         return _all(index, before)
-    return _in_lists(index, [*_lists(index, job_type, status)], batch_id, before)
+    return _in_lists(index, lambda: _lists(index, job_type, status), batch_id, before)
 
 
 def batches(index: Index, job_type: str | None = None, before: str | None = None) -> Iterator[str]:
@@ -50,18 +50,23 @@ def _lists(index: Index, job_type: str | None, status: str | None) -> Iterator[s
                 yield f"{top}/{name}"
 
 
-def _in_lists(index: Index, lists: list[str], batch_id: str | None, before: str | None) -> Iterator[str]:
-    by_age: dict[str, list[str]] = {}
+def _in_lists(
+    index: Index, lists: Callable[[], Iterator[str]], batch_id: str | None, before: str | None
+) -> Iterator[str]:
+    by_age: dict[str, set[str]] = {}
     latest = "-".join(ids.day_and_minute(before)) if before else "~"
-    for index_list in lists:
+    for index_list in lists():
         for bucket in [batch_id] if batch_id else index.names(f"{index.tree.root}/{index_list}"):
             if (age := paths.bucket_age_key(bucket)) <= latest:
-                by_age.setdefault(age, []).append(f"{index_list}/{bucket}")
+                by_age.setdefault(age, set()).add(bucket)
     for age in sorted(by_age, reverse=True):
-        yield from _newest(index, by_age[age], before)
+        # RACE: jobs move on while this goes from minute to minute, to lists and buckets that were not there before. So
+        # a bucket is looked for in every list there is by now, and in the order that jobs move.
+        places = (f"{index_list}/{bucket}" for index_list in lists() for bucket in by_age[age])
+        yield from _newest(index, places, before)
 
 
-def _newest(index: Index, places: list[str], before: str | None) -> Iterator[str]:
+def _newest(index: Index, places: Iterable[str], before: str | None) -> Iterator[str]:
     """The ids in some directories, newest first; of a job that is in two of them, one."""
     parts = [_descending(index.names(index.tree.top(place))) for place in places]
     limit = ids.order(before) if before else None

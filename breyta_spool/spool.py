@@ -397,6 +397,7 @@ class Spool:
         Raises InvalidInput: nothing was submitted; StorageError: nothing either, unless its message says so.
         """
         self.access.need(JOBS_SUBMIT, job_type)
+        _check_limit(limit)
         first: Jobs = []
         count = 0
 

@@ -28,7 +28,7 @@ SHOWN_ROOT = "/srv/spool"
 """Where the example pretends to lie: worker-context.json holds absolute paths."""
 
 WORKSPACE, HOST, PID = "ws-acme", "host-a", 4711
-REVIEW, SCAN = "agent-review", "dependency-scan"
+REVIEW, SCAN, BATCHED = "agent-review", "dependency-scan", "surface-review"
 BEGIN_NS = 1_795_361_400_000_000_000  # 2026-11-22T15:30:00Z
 TICK_NS = 1_700_000_000
 
@@ -45,8 +45,14 @@ STORIES = {
     "cancelled while it waited": states.CANCELLED,
     "cancelled while it ran": states.CANCELLED,
     "timed out": states.TIMED_OUT,
+    "done, in a batch": states.SUCCEEDED,
+    "failed, in a batch": states.FAILED,
+    "queued, in a batch": states.QUEUED,
 }
 """What the jobs of the example show, and the status that a reader sees."""
+
+
+IN_BATCH = [shows for shows in STORIES if shows.endswith(", in a batch")]
 
 
 def shown_by(job: Job) -> str:
@@ -70,6 +76,7 @@ def _write_jobs(spool: Spool) -> None:
     spool.cancel(_submit(spool, "cancelled while it waited").job_id, requested_by="ana", reason="wrong surface")
     _lose_lease(spool, _claimed(spool, "queued again after its first lease was lost"))
     _submit(spool, "queued", job_type=SCAN)
+    _batch(spool)
 
 
 def _submit(spool: Spool, shows: str, job_type: str = REVIEW, max_attempts: int | None = None) -> Job:
@@ -152,6 +159,17 @@ def _running(spool: Spool) -> None:
     write_job_dir(lease.held, spool.root)
     lease.progress("started handler review.sh", status=states.STARTED)
     lease.progress("reviewing flows-api", metrics={"done": 0.4})
+
+
+def _batch(spool: Spool) -> None:
+    """Last, and by its own id: nobody else's claim takes from it."""
+    specs = [{"payload": {"surface": shows}, "metadata": {"shows": shows}} for shows in IN_BATCH]
+    batch = spool.submit_batch(BATCHED, specs, metadata={"shows": "a batch"}, root_workflow_id="wf-nightly")
+    first, second = (spool.claim(BATCHED, f"{HOST}-{PID}", batch_id=batch.batch_id) for _ in range(2))
+    assert first is not None
+    assert second is not None
+    first.complete(summary="no findings", outputs={"finding-count": 0})
+    second.fail("handler exited with status 3", code="handler_failed", details={"exitCode": 3})
 
 
 def _lose_lease(spool: Spool, lease: Lease) -> None:

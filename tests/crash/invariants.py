@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from breyta_spool import Spool, SpoolError, ids, jobs, paths, states
+from breyta_spool import Spool, SpoolError, batches, ids, jobs, paths, states
 from breyta_spool.index import DANGLING_SECONDS
 from breyta_spool.states import Status
 
@@ -27,6 +27,8 @@ def violations(spool: Spool, acknowledged: Iterable[str] = (), *, settled: bool 
     wrong = [f"{job_id} was acknowledged and is not there" for job_id in acknowledged if job_id not in found]
     for job_id, names in found.items():
         wrong += [f"{job_id}: {what}" for what in _of_job(spool, job_id, names)]
+    for place in Path(spool.root, "jobs").glob("*/*/batch-*"):
+        wrong += [f"{place.name}: {what}" for what in _of_batch(spool, place, found)]
     wrong += _of_entries(spool, found, settled)
     return wrong
 
@@ -53,6 +55,34 @@ def _statuses(spool: Spool) -> Iterator[tuple[str, list[str]]]:
 
 def _status_names(job_dir: Path) -> list[str]:
     return [path.name for path in job_dir.iterdir() if path.name.startswith(states.PREFIX)]
+
+
+def dangling_buckets(spool: Spool) -> list[Path]:
+    """The buckets of batches that are not there."""
+    buckets = Path(spool.root).glob("*/*/batch-*")
+    return [
+        bucket for bucket in buckets if bucket.parts[-3] != "jobs" and not os.path.exists(spool.tree.batch(bucket.name))
+    ]
+
+
+# -- one batch --------------------------------------------------------------------------------------
+
+
+def _of_batch(spool: Spool, place: Path, found: dict[str, list[str]]) -> Iterator[str]:
+    """All of it is there, or was set aside because it was damaged."""
+    try:
+        record = batches.load(spool.claims, place.name)
+    except SpoolError as error:
+        yield f"it cannot be read: {error}"
+        return
+    members = {ids.job_in_batch(place.name, number) for number in range(1, record.requested_count + 1)}
+    for job_id in sorted(members - found.keys()):
+        if not os.path.exists(spool.tree.set_aside(job_id)):
+            yield f"{job_id} is not there"
+    known = {paths.BATCH, paths.CANCEL, *members}
+    yield from (
+        f"there is a strange {path.name}" for path in place.iterdir() if path.name not in known and path.name[0] != "."
+    )
 
 
 # -- one job ----------------------------------------------------------------------------------------
@@ -142,6 +172,7 @@ def _of_entries(spool: Spool, found: dict[str, list[str]], settled: bool) -> Ite
     for job_id in entries.keys() - found.keys():
         yield from (f"{e} dangles and is old" for e in entries[job_id] if _age(e) > DANGLING_SECONDS)
     if settled:
+        yield from (f"{b} dangles and is old" for b in dangling_buckets(spool) if _age(b) > DANGLING_SECONDS)
         for job_id, names in found.items():
             yield from _of_entry(spool, job_id, names, entries.get(job_id, []))
 

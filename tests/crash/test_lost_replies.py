@@ -20,7 +20,7 @@ ANSWERS = [errno.ENOENT, errno.EIO, errno.ETIMEDOUT, errno.ESTALE]
 
 
 class LostReply:
-    """A hook that does the rename to a name that ``ends`` so, once; then it answers with an error.
+    """A hook that does the rename to a name that ``begins`` so, once; then it answers with an error.
 
     With ENOENT the product's own rename finds that out by itself: the source is gone.
     """
@@ -31,7 +31,8 @@ class LostReply:
         self._code = code
 
     def __call__(self, operation: str, path: str) -> None:
-        if self.done or operation != "rename" or not os.path.basename(path).startswith(self._begins):
+        directory, _, begins = self._begins.rpartition("/")
+        if self.done or operation != "rename" or not os.path.basename(path).startswith(begins) or directory not in path:
             return
         try:
             os.rename(self._source(path), path)
@@ -44,14 +45,24 @@ class LostReply:
     @staticmethod
     def _source(path: str) -> str:
         directory, name = os.path.split(path)
-        if name.startswith("job-"):
-            return f"{directory}/../../../tmp/{name}"
+        if name.startswith(("job-", "batch-")):
+            root, _, in_queue = directory.partition("/queued/")
+            return f"{root}/tmp/{name}.queue" if in_queue else f"{directory}/../../../tmp/{name}"
         (source,) = [found for found in os.listdir(directory) if found.startswith(states.PREFIX)]
         return f"{directory}/{source}"
 
 
 def _submit(world: World) -> None:
     world.acknowledged.append(world.spool.submit(TYPE, {"n": 1}).job_id)
+
+
+def _submit_batch(world: World) -> None:
+    world.acknowledged += [job.job_id for job in world.spool.submit_batch(TYPE, [{"payload": {"n": 1}}]).jobs or []]
+    assert world.spool.list_batches()[0].queued_count == 1
+
+
+def _cancel_batch(world: World) -> None:
+    assert world.spool.cancel_batch(world.batch_id).status == states.CANCELLED
 
 
 def _claim(world: World) -> None:
@@ -84,6 +95,9 @@ def _redo(world: World) -> None:
 
 CASES: list[tuple[Callable[[Path], World], Callable[[World], None], str, str, int]] = [
     (worlds.empty, _submit, "job-", states.SUCCEEDED, 1),
+    (worlds.empty, _submit_batch, "queued/batch-", states.SUCCEEDED, 1),
+    (worlds.empty, _submit_batch, "jobs/batch-", states.SUCCEEDED, 1),
+    (lambda place: worlds.batch(place, 1), _cancel_batch, "status.cancelled.", states.CANCELLED, 0),
     (worlds.queued, _claim, "status.leased.", states.SUCCEEDED, 1),
     (worlds.leased, _finish, "status.succeeded.", states.SUCCEEDED, 1),
     (worlds.queued, _cancel, "status.cancelled.", states.CANCELLED, 0),
@@ -95,7 +109,7 @@ CASES: list[tuple[Callable[[Path], World], Callable[[World], None], str, str, in
 
 @pytest.mark.parametrize("code", ANSWERS, ids=[errno.errorcode[code] for code in ANSWERS])
 @pytest.mark.parametrize(
-    ("prepare", "act", "begins", "end", "attempt"), CASES, ids=[case[1].__name__[1:] for case in CASES]
+    ("prepare", "act", "begins", "end", "attempt"), CASES, ids=[f"{case[1].__name__[1:]}, {case[2]}" for case in CASES]
 )
 def test_an_operation_whose_reply_was_lost_is_seen_as_done(
     tmp_path: Path, prepare: Any, act: Any, begins: str, end: str, attempt: int, code: int

@@ -23,6 +23,7 @@ class World:
     spool: Spool
     acknowledged: list[str] = field(default_factory=list)
     held: Lease | None = None
+    batch_id: str = ""
 
     @property
     def job_id(self) -> str:
@@ -102,6 +103,34 @@ def torn_result(place: Path, max_attempts: int = 3) -> World:
     """A job that succeeded and whose result a power cut has torn before anybody was told of it."""
     world = ended(place, max_attempts)
     os.truncate(f"{world.spool.tree.job(world.job_id)}/attempt-1/result.json", 10)
+    return world
+
+
+def batch(place: Path, count: int = 3, max_attempts: int = 3) -> World:
+    """A batch that nobody has begun."""
+    world = empty(place)
+    submitted = world.spool.submit_batch(TYPE, ({"payload": {"n": n}} for n in range(count)), max_attempts=max_attempts)
+    world.batch_id = submitted.batch_id
+    world.acknowledged += [job.job_id for job in submitted.jobs or []]
+    return world
+
+
+def mixed_batch(place: Path) -> World:
+    """A batch with a job that has ended, one that waits again after a lost lease, one that is leased, one that waits."""
+    world = batch(place, 4)
+    claimed = [world.spool.claim(TYPE, "holder") for _ in range(3)]
+    assert claimed[0] is not None
+    assert claimed[1] is not None
+    claimed[0].complete(outputs={"by": "holder"})
+    claimed[1].give_back()
+    world.held = claimed[2]
+    return world
+
+
+def ended_batch(place: Path, max_attempts: int = 3) -> World:
+    world = batch(place, 3, max_attempts)
+    while lease := world.spool.claim(TYPE, "holder"):
+        lease.complete(outputs={"by": "holder"})
     return world
 
 

@@ -64,7 +64,7 @@ def test_every_status_is_shown() -> None:
 def test_a_list_finds_every_job_with_and_without_the_index(golden: Spool) -> None:
     everything = {job.job_id for job in golden.list(limit=100)}
     assert len(everything) == len(example.STORIES)
-    by_type = [golden.list(job_type, limit=100) for job_type in (example.REVIEW, example.SCAN)]
+    by_type = [golden.list(job_type, limit=100) for job_type in (example.REVIEW, example.SCAN, example.BATCHED)]
     assert {job.job_id for jobs in by_type for job in jobs} == everything
     by_status = [golden.list(status=status, limit=100) for status in states.ALL]
     assert {job.job_id for jobs in by_status for job in jobs} == everything
@@ -78,6 +78,15 @@ def test_attempts_artifacts_and_lineage_read_as_they_were_written(golden: Spool)
     assert (lost.attempt, [attempt.status for attempt in lost.attempts]) == (1, ["lost"])
     assert jobs["cancelled while it waited"].attempts == []
     assert jobs["cancelled while it ran"].attempts[0].status == states.CANCELLED
+
+
+def test_the_batch_of_the_example_is_counted(golden: Spool) -> None:
+    (batch,) = golden.list_batches()
+    assert (batch.status, batch.requested_count) == (states.RUNNING, 3)
+    assert (batch.succeeded_count, batch.failed_count, batch.queued_count) == (1, 1, 1)
+    members = golden.get_batch(batch.batch_id, include_jobs=True).jobs or []
+    assert [example.shown_by(job) for job in members] == example.IN_BATCH
+    assert {job.root_workflow_id for job in members} == {batch.root_workflow_id} == {"wf-nightly"}
 
 
 def test_reading_the_example_changes_nothing(root: Path, golden: Spool) -> None:
@@ -192,13 +201,16 @@ CONTEXT = ("jobId", "leaseToken", "resultFile", "attempt", "jobPath", "workspace
 KV = ("key", "value", "contentType", "createdAt", "expiresAt", "ttlSeconds")
 TABLE = ("name", "columns", "keyFields", "indexFields", "rowCount", "sizeBytes")
 
-JOB = r"jobs/\d{8}/\d{4}/job-[0-9A-Z]{26}"
+BATCH = r"batch-[0-9A-Z]{26}"
+JOB = rf"jobs/\d{{8}}/\d{{4}}/({BATCH}/)?job-[0-9A-Z]{{26}}(-\d{{5}})?"
 ATTEMPT = rf"{JOB}/attempt-\d+"
 KNOWN: dict[str, Callable[[Path], None]] = {
     r"spool\.json": as_record("spool"),
     r"workers/[\w.-]+\.json": as_record("worker"),
     r"locks/clock\.lock": as_empty,
     r"(queued|leased|finished)/[\w.-]+/\d{8}-\d{4}/job-[0-9A-Z]{26}": as_link,
+    rf"(queued|leased|finished)/[\w.-]+/{BATCH}/job-[0-9A-Z]{{26}}-\d{{5}}": as_link,
+    rf"jobs/\d{{8}}/\d{{4}}/{BATCH}/batch\.json": as_record("batch"),
     rf"{JOB}/job\.json": as_record("job"),
     rf"{JOB}/payload\.json": as_payload,
     rf"{JOB}/status\.[\w.]+": as_status,
@@ -257,7 +269,7 @@ def test_every_link_is_relative_and_short_enough_to_lie_in_an_inode() -> None:
         if content.startswith(b"-> ") and os.path.islink(example.DIRECTORY / name):
             target = content[3:].decode()
             assert not os.path.isabs(target)
-            assert len(target) < 60
+            assert len(target) < 60 or "/batch-" in target  # a batch's id and number do not fit
 
 
 def test_the_ids_of_the_example_say_when_their_jobs_were_made(golden: Spool) -> None:
