@@ -297,7 +297,7 @@ def test_a_batch_with_jobs_that_were_set_aside_ends_and_names_them(spool: Spool,
 
 def test_an_unknown_batch_is_not_found_and_a_wrong_id_refused_before_the_disk_is_touched(spool: Spool) -> None:
     unknown = ids.new_batch_id()
-    for call in (spool.get_batch, spool.await_batch, spool.cancel_batch, lambda id: spool.claim("t", "w", batch_id=id)):
+    for call in (spool.get_batch, spool.await_batch, spool.cancel_batch, lambda it: spool.claim("t", "w", batch_id=it)):
         with pytest.raises(NotFound, match="no such batch"):
             call(unknown)
         for wrong in ("../..", "batch-../..", ids.new_job_id(), f"{unknown}-00001", "", 7):
