@@ -161,18 +161,24 @@ def _file_url(path: str) -> str:
 
 
 def _stop_on_signals(worker: Worker) -> None:
-    seen: list[int] = []
+    asking = (signal.SIGTERM, signal.SIGINT)
+    signals, told = os.pipe()
+    os.set_blocking(told, False)
 
-    def handle(number: int, frame: object) -> None:
-        seen.append(number)
-        if len(seen) == 1:
-            _log("stopping when the running jobs have ended; a second signal gives them back at once")
-        # In a thread of its own: a second signal may come while the first is still at work, holding its locks.
-        threading.Thread(target=worker.stop if len(seen) == 1 else worker.abort).start()
+    def listen() -> None:
+        acts = iter((worker.stop, worker.abort))
+        while number := os.read(signals, 1):
+            if number[0] in asking and (act := next(acts, None)):
+                if act == worker.stop:
+                    _log("stopping when the running jobs have ended; a second signal gives them back at once")
+                act()
 
+    # RACE: of two signals that come before the main thread has looked, Python calls a handler once. The pipe gets each.
+    signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    threading.Thread(target=listen, name="signals", daemon=True).start()
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # a reader of the log that goes away must not end the worker
-    signal.signal(signal.SIGTERM, handle)
-    signal.signal(signal.SIGINT, handle)
+    for number in asking:
+        signal.signal(number, lambda number, frame: None)
 
 
 def _log(line: str) -> None:
