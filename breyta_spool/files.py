@@ -86,19 +86,27 @@ def write_new(path: str, data: bytes, mode: int = 0o666) -> None:
     fd = _do("create", path, os.open, path, _NEW, mode)
     try:
         if data:
-            if hook is not None:
-                hook("write", path)
-            written = os.write(fd, data)
-            while written < len(data):
-                written += os.write(fd, data[written:])
+            _write_all(fd, path, data)
     except BaseException:
         os.close(fd)
-        _forget(path)
+        forget(path)
         raise
+    _close_new(fd, path)
+
+
+def _write_all(fd: int, path: str, data: bytes) -> None:
+    if hook is not None:
+        hook("write", path)
+    written = os.write(fd, data)
+    while written < len(data):
+        written += os.write(fd, data[written:])
+
+
+def _close_new(fd: int, path: str) -> None:
     try:
         os.close(fd)  # NFS reports a full disk only here
     except OSError:
-        _forget(path)
+        forget(path)
         raise
 
 
@@ -109,25 +117,13 @@ def writing_new(path: str) -> Iterator[Callable[[bytes], None]]:
     Raises FileExistsError.
     """
     fd = _do("create", path, os.open, path, _NEW, 0o666)
-
-    def write(data: bytes) -> None:
-        if hook is not None:
-            hook("write", path)
-        written = os.write(fd, data)
-        while written < len(data):
-            written += os.write(fd, data[written:])
-
     try:
-        yield write
+        yield lambda data: _write_all(fd, path, data)
     except BaseException:
         os.close(fd)
-        _forget(path)
+        forget(path)
         raise
-    try:
-        os.close(fd)  # NFS reports a full disk only here
-    except OSError:
-        _forget(path)
-        raise
+    _close_new(fd, path)
 
 
 def aside_of(path: str) -> str:
@@ -138,10 +134,6 @@ def aside_of(path: str) -> str:
 
 def forget(path: str) -> None:
     """Take away what was written aside and is not wanted any more, as far as possible."""
-    _forget(path)
-
-
-def _forget(path: str) -> None:
     try:
         os.unlink(path)
     except OSError:
@@ -155,7 +147,7 @@ def replace(path: str, data: bytes, mode: int = 0o666) -> None:
     try:
         rename(aside, path)
     except BaseException:
-        _forget(aside)
+        forget(aside)
         raise
 
 
@@ -195,7 +187,7 @@ def _sync(aside: str) -> None:
         fd = _do("sync", aside, os.open, aside, _READ)
         os.fsync(fd)  # DURABLE: a name that counts by being there must never stand for a torn file
     except BaseException:
-        _forget(aside)
+        forget(aside)
         raise
     finally:
         if fd >= 0:
@@ -214,7 +206,7 @@ def place(aside: str, path: str) -> None:
             raise FileExistsError(errno.EEXIST, "somebody else was faster", path) from None
         rename(aside, path)  # a file system without hard links
     finally:
-        _forget(aside)
+        forget(aside)
 
 
 def truncate(path: str, size: int) -> None:
@@ -358,7 +350,7 @@ def sweep(path: str) -> None:
 
         shutil.rmtree(path, ignore_errors=True)
     else:
-        _forget(path)
+        forget(path)
 
 
 def copy_new(source: str, destination: str) -> tuple[int, str]:
@@ -377,7 +369,7 @@ def copy_new(source: str, destination: str) -> tuple[int, str]:
             raise InvalidInput(f"not a regular file: {source}", path=source)
         size, digest = _copy_aside(fd, aside, before.st_size)
         if size != before.st_size or _has_changed(fd, before, digest):
-            _forget(aside)
+            forget(aside)
             hint = "attach it when nothing writes to it any more"
             raise InvalidInput(f"{source} changed while it was copied", hint=hint, path=source)
     finally:
@@ -415,7 +407,7 @@ def _copy_aside(source: int, aside: str, size: int) -> tuple[int, str]:
         copied_bytes = os.fstat(out).st_size
     except BaseException:
         os.close(out)
-        _forget(aside)
+        forget(aside)
         raise
     os.close(out)
     return copied_bytes, digest

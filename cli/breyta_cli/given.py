@@ -59,6 +59,32 @@ def json_option(name: str, text: str, *, any_value: bool = False, missing: Any =
     return declare
 
 
+def _together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    def declare(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return declare
+
+
+lineage = _together(
+    click.option("--root-workflow-id", metavar="ID", help="The workflow run that this belongs to."),
+    click.option("--parent-step-id", metavar="ID", help="The step of it that submits this."),
+    click.option("--fanout-parent-step-id", metavar="ID", help="The step that fanned out."),
+    click.option("--fanout-max-concurrency", type=int, help="How many of a fan-out may run at once; for flows."),
+)
+"""Declares where jobs come from."""
+
+bounds = _together(
+    click.option("--interval", metavar="DURATION", help="How often to look where no event tells. Default: 10s."),
+    click.option("--timeout", metavar="DURATION", help="How long to wait at most. Default: 30m, if nothing bounds it."),
+    click.option("--max-attempts", type=int, help="How many times to look at most."),
+    json_option("backoff", '{"type": "exponential", "factor": 2, "max": "1m"}; also linear, constant.'),
+)
+"""Declares how often and how long an await looks."""
+
+
 def pairs(name: str, given: tuple[str, ...]) -> dict[str, Any]:
     """``k=v`` pairs as an object: a value that is JSON is parsed, any other is text. Raises InvalidInput.
 

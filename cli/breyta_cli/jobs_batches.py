@@ -52,10 +52,7 @@ def batches() -> None:
 @click.option("--jobs-file", metavar="FILE", help="Such jobs as a JSON array or as JSON lines, - for stdin.")
 @given.json_option("metadata", "An object for orchestration and operators, kept with the batch.")
 @click.option("--max-attempts", type=int, help="For jobs that do not say it. Default: the spool's (3).")
-@click.option("--root-workflow-id", help="The workflow run that the jobs belong to.")
-@click.option("--parent-step-id", help="The step of it that submits them.")
-@click.option("--fanout-parent-step-id", help="The step that fanned out.")
-@click.option("--fanout-max-concurrency", type=int, help="How many of a fan-out may run at once; for flows.")
+@given.lineage
 @click.option(
     "--limit", type=click.IntRange(min=1), default=ANSWERED, show_default=True, help="How many jobs to answer with."
 )
@@ -163,10 +160,7 @@ def list_(job_type: str | None, status: str | None, limit: int, cursor: str | No
 
 @command("await")
 @click.argument("batch_id", metavar="BATCH-ID")
-@click.option("--interval", metavar="DURATION", help="How often to look where the kernel does not tell. Default: 10s.")
-@click.option("--timeout", metavar="DURATION", help="How long to wait at most. Default: 30m, if nothing bounds it.")
-@click.option("--max-attempts", type=int, help="How many times to look at most.")
-@given.json_option("backoff", '{"type": "exponential", "factor": 2, "max": "1m"}; also linear, constant.')
+@given.bounds
 @click.option("--include-jobs/--no-include-jobs", default=True, show_default=True, help="Answer with its jobs, too.")
 @click.option("--limit", type=click.IntRange(min=1), default=10, show_default=True, help="At most so many jobs.")
 @click.option("--full", is_flag=True, help="Whole jobs, with payload and result.")

@@ -55,10 +55,7 @@ def show(job_id: str) -> None:
 
 @command("await")
 @click.argument("job_id", metavar="JOB-ID")
-@click.option("--interval", metavar="DURATION", help="How often to look where the kernel does not tell. Default: 10s.")
-@click.option("--timeout", metavar="DURATION", help="How long to wait at most. Default: 30m, if nothing bounds it.")
-@click.option("--max-attempts", type=int, help="How many times to look at most.")
-@given.json_option("backoff", '{"type": "exponential", "factor": 2, "max": "1m"}; also linear, constant.')
+@given.bounds
 def await_(
     job_id: str, interval: str | None, timeout: str | None, max_attempts: int | None, backoff: dict[str, Any]
 ) -> None:

@@ -15,10 +15,7 @@ from breyta_cli.tree import command
 @given.json_option("payload", "The input: any JSON value. Default: {}.", any_value=True, missing={})
 @given.json_option("metadata", "An object for orchestration and operators.")
 @click.option("--max-attempts", type=int, help="How many leases the job may use. Default: the spool's (3).")
-@click.option("--root-workflow-id", help="The workflow run that this job belongs to.")
-@click.option("--parent-step-id", help="The step of it that submits the job.")
-@click.option("--fanout-parent-step-id", help="The step that fanned out.")
-@click.option("--fanout-max-concurrency", type=int, help="How many of a fan-out may run at once; for flows.")
+@given.lineage
 @click.option("--idempotency-key", metavar="KEY", help="A job submitted with this key before is given back instead.")
 def create(
     job_type: str,
