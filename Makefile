@@ -23,7 +23,7 @@ demo: $(VENV)/installed
 	@PATH="$(abspath $(BIN)):$$PATH" bash docs/demo/demo.sh
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 check: $(VENV)/installed
 	$(BIN)/ruff format --check .
