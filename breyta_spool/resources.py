@@ -161,6 +161,7 @@ class Resources:
         _check_export(form, chosen, out, overwrite)
         with self._table(uri) as table, doing("export the table"):
             chosen.check(table.columns)
+            out = os.path.abspath(out)
             aside = files.aside_of(out)
             try:
                 if form == exporting.PARQUET:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import calendar
 import json
 import os
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from breyta_spool import Conflict, Damaged, InvalidInput, Lease, NotFound, Spool, SpoolError, addresses
+from breyta_spool import Conflict, Damaged, InvalidInput, Lease, NotFound, Spool, SpoolError, addresses, files
 from breyta_spool.rows import Query
 from breyta_spool.snapshot import OpenTable
 from tests.world import age_lease, job_dir
@@ -420,13 +421,15 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("statement", HOSTILE)
-def test_sql_sees_nothing_but_the_table_and_changes_nothing(spool: Spool, table: str, statement: str) -> None:
-    secret = [1]
-    before = set(os.listdir("/tmp"))
+def test_sql_sees_nothing_but_the_table_and_changes_nothing(
+    spool: Spool, table: str, statement: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     with pytest.raises(InvalidInput):
         spool.resources.sql(table, statement)
-    assert secret
-    assert not {name for name in set(os.listdir("/tmp")) - before if name.startswith("breyta-")}
+    assert os.listdir(scratch) == []
 
 
 def test_columns_that_sql_cannot_tell_apart_are_said_so(spool: Spool, lease: Lease) -> None:
@@ -576,3 +579,17 @@ def test_a_time_to_live_out_of_bounds_is_refused(spool: Spool, lease: Lease, ttl
     with pytest.raises(InvalidInput, match="ttlSeconds"):
         lease.dir.attach_kv("k", 1, ttl_seconds=ttl)
     assert not Path(spool.root, "expiring").exists()
+
+
+def test_a_relative_name_is_exported_through_its_own_directory(
+    spool: Spool, table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    touched: list[str] = []
+    files.hook = lambda operation, path: touched.append(path)
+    try:
+        spool.resources.export(table, "relative.csv")
+    finally:
+        files.hook = None
+    assert touched
+    assert {os.path.dirname(path) for path in touched if ".csv" in path} == {str(tmp_path)}

@@ -106,6 +106,7 @@ def test_a_table_is_queried_and_exported(inside: Inside, cli: Cli, tmp_path: Pat
     assert cli("resources", "table", "schema", uri).data["schema"]["rowCount"] == 200
     told = cli("resources", "table", "export", uri, "--out", "o.csv", *asked).data["export"]
     assert (told["rowCount"], (tmp_path / "o.csv").read_text().splitlines()[:2]) == (100, ["finding_id", "199"])
+    assert told["path"] == str(tmp_path / "o.csv"), "also what is written aside lies there, not at the root"
     again = cli("resources", "table", "export", uri, "--out", "o.csv")
     assert (again.code, again.error["code"]) == (1, "conflict")
     counted = cli("resources", "table", "sql", uri, "select severity, count(*) as n from rows group by 1 order by 1")
