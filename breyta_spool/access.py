@@ -9,8 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from breyta_spool import durations, files, ids, jsonio, paths
 from breyta_spool.errors import Damaged, InvalidInput, NoSuchSpool, NotAllowed, doing
@@ -48,8 +47,7 @@ def api_key_of(key_id: str, secret: str) -> str:
     return f"{PREFIX}_{key_id.removeprefix('key-')}_{secret}"
 
 
-@dataclass(frozen=True)
-class Grant:
+class Grant(NamedTuple):
     """What an account allowed when its key was last checked."""
 
     account_id: str
