@@ -129,7 +129,7 @@ def writing_new(path: str) -> Iterator[Callable[[bytes], None]]:
 def aside_of(path: str) -> str:
     """A name beside a file, for what is on its way to it: nobody else uses it, and readers pass over it."""
     directory, name = os.path.split(path)
-    return f"{directory}/.{name[:200]}.{os.getpid()}.{time.monotonic_ns():x}"
+    return os.path.join(directory, f".{name[:200]}.{os.getpid()}.{time.monotonic_ns():x}")
 
 
 def forget(path: str) -> None:

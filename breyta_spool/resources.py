@@ -368,6 +368,8 @@ def _check_export(form: str, query: Query, out: str, overwrite: bool) -> None:
         raise InvalidInput("a Parquet file holds the whole table", hint="filter when you read it", field="format")
     if os.path.isdir(out) or not os.path.isdir(os.path.dirname(os.path.abspath(out))):
         raise InvalidInput(f"cannot write to {out!r}: name a file in a directory that is there", path=out)
+    if os.path.exists(out) and not os.path.isfile(out):  # root could rename a file over /dev/null
+        raise InvalidInput(f"cannot write to {out!r}: that is no file, but a device or a pipe", path=out)
     if os.path.lexists(out) and not overwrite:
         raise _is_there(out)
 

@@ -388,6 +388,30 @@ def test_an_export_goes_only_to_a_file_in_a_directory_that_is_there(
         spool.resources.export(table, out)
 
 
+def test_an_export_to_a_bare_name_is_written_in_the_current_directory(
+    spool: Spool, table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert os.path.dirname(files.aside_of("o.csv")) == ""
+    spool.resources.export(table, "o.csv")
+    assert os.listdir() == ["o.csv"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_an_export_never_takes_the_place_of_a_device_or_a_pipe(
+    spool: Spool, table: str, tmp_path: Path, overwrite: bool
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    (tmp_path / "link").symlink_to(pipe)
+    for out in (pipe, tmp_path / "link"):
+        with pytest.raises(InvalidInput, match="a device or a pipe"):
+            spool.resources.export(table, str(out), overwrite=overwrite)
+    assert pipe.is_fifo()
+    assert (tmp_path / "link").is_symlink()
+
+
 # -- SQL --------------------------------------------------------------------------------------------
 
 
