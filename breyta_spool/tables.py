@@ -8,6 +8,7 @@ next writer cuts off what was not counted.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, BinaryIO
@@ -77,16 +78,19 @@ class Table:
         return keys
 
     def sealed(self) -> dict[str, Any]:
-        """What a result says of the table: how many rows and bytes count, and their sha256; nothing if it is gone."""
+        """What a result says of the table: how many rows and bytes count, and their sha256.
+
+        Nothing if it is gone or damaged: a handler may leave anything here, and its job is to end all the same.
+        """
         import hashlib
 
         try:
             with files.alone(f"{self.directory}/.lock"):
                 meta = self._recovered()
-            with open(self.rows_file, "rb") as rows:
+            with open(files.open_below(self.directory, f"{self.name}.jsonl"), "rb") as rows:
                 digest = hashlib.file_digest(rows, "sha256").hexdigest()
                 return {"rowCount": meta["rowCount"], "sizeBytes": rows.tell(), "sha256": digest}
-        except FileNotFoundError:
+        except (FileNotFoundError, Damaged):
             return {}
 
     def _recovered(self) -> dict[str, Any]:
@@ -99,6 +103,8 @@ class Table:
             found = os.stat(self.rows_file, follow_symlinks=False)
         except FileNotFoundError:
             return description(data, 0, self.meta_file, self.name)
+        if not stat.S_ISREG(found.st_mode):
+            raise Damaged(f"{self.rows_file} is not a regular file", path=self.rows_file)
         meta = description(data, found.st_ino, self.meta_file, self.name)
         if found.st_size > meta["sizeBytes"]:
             files.truncate(self.rows_file, meta["sizeBytes"])

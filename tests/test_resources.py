@@ -617,3 +617,27 @@ def test_a_relative_name_is_exported_through_its_own_directory(
         files.hook = None
     assert touched
     assert {os.path.dirname(path) for path in touched if ".csv" in path} == {str(tmp_path)}
+
+
+@pytest.mark.parametrize("left", ["link", "pipe", "directory", "no description"])
+def test_a_job_ends_whatever_its_handler_has_made_of_its_table(
+    spool: Spool, lease: Lease, tmp_path: Path, left: str
+) -> None:
+    lease.dir.attach_table("rows", ROWS)
+    tables = Path(lease.dir.artifacts) / "tables"
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_bytes((tables / "rows.jsonl").read_bytes() * 2)
+    if left == "no description":
+        (tables / "rows.table.json").write_text("{")
+    else:
+        (tables / "rows.jsonl").unlink()
+    if left == "link":
+        (tables / "rows.jsonl").symlink_to(elsewhere)
+    elif left == "pipe":
+        os.mkfifo(tables / "rows.jsonl")
+    elif left == "directory":
+        (tables / "rows.jsonl").mkdir()
+    before = elsewhere.read_bytes()
+    job = lease.complete()
+    assert (job.status, "sha256" in str(job.artifacts)) == ("succeeded", False)
+    assert elsewhere.read_bytes() == before
