@@ -175,3 +175,12 @@ def test_a_stream_is_attached_in_memory_that_does_not_grow_with_it(inside: Insid
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads(done.stdout)["data"]["artifact"]["rowCount"] == 150_000
     os.unlink(tmp_path / "rows.jsonl")
+
+
+def test_a_limit_or_an_offset_beyond_all_sizes_is_a_usage_error(inside: Inside, cli: Cli) -> None:
+    uri = inside("attach-table", "--label", "f", "--rows", '[{"a": 1}]', "--print-uri").stdout.strip()
+    for args in (("list", "--limit"), ("read", uri, "--offset"), ("table", "query", uri, "--limit")):
+        answer = cli("resources", *args, str(1 << 64))
+        assert (answer.code, "is not in the range" in answer.stderr) == (2, True)
+    most = str((1 << 62) - 1)
+    assert cli("resources", "table", "query", uri, "--limit", most, "--offset", most).data["rows"] == []

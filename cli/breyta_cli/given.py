@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from breyta_spool.spool import Spool
 
 FILE_LIMIT = 1 << 30
+MOST = (1 << 62) - 1
+"""The highest limit or offset: two of them together are still a size that the system knows."""
 
 Command = Callable[..., Any]
 NOTHING: Any = object()

@@ -56,8 +56,8 @@ def table() -> None:
 @command("list")
 @click.option("--type", "kind", help="Only file, kv or table.")
 @click.option("--prefix", default="", metavar="ADDRESS", help="Only addresses that begin so.")
-@click.option("--limit", type=click.IntRange(min=1), default=10, show_default=True, help="At most so many.")
-@click.option("--offset", type=click.IntRange(min=0), default=0, help="After so many.")
+@click.option("--limit", type=click.IntRange(1, given.MOST), default=10, show_default=True, help="At most so many.")
+@click.option("--offset", type=click.IntRange(0, given.MOST), default=0, help="After so many.")
 @click.option("--full", is_flag=True, help="All that was said of each when it was attached.")
 def list_(kind: str | None, prefix: str, limit: int, offset: int, full: bool) -> None:
     """List what the last attempt of each job has attached, newest job first.
@@ -88,8 +88,10 @@ def get(uri: str) -> None:
 
 @command()
 @click.argument("uri", metavar="ADDRESS")
-@click.option("--limit", type=click.IntRange(min=0), help="At most so many bytes, or rows. Default: 1 MiB, 100 rows.")
-@click.option("--offset", type=click.IntRange(min=0), default=0, help="From this byte, or row, on.")
+@click.option(
+    "--limit", type=click.IntRange(0, given.MOST), help="At most so many bytes, or rows. Default: 1 MiB, 100 rows."
+)
+@click.option("--offset", type=click.IntRange(0, given.MOST), default=0, help="From this byte, or row, on.")
 @click.option("--full", is_flag=True, help="All of it.")
 @click.option("--raw", is_flag=True, help="Write the bytes and nothing else; all of them.")
 def read(uri: str, limit: int | None, offset: int, full: bool, raw: bool) -> None:

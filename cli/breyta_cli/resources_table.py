@@ -26,8 +26,8 @@ def _chosen(run: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--where-json", metavar="JSON", help='Which rows: [["severity","=","high"]]; all clauses must hold.')
     @click.option("--sort-json", metavar="JSON", help='In which order: [["finding_id","asc"]].')
     @click.option("--select", metavar="A,B", help="Which fields. Default: all.")
-    @click.option("--limit", type=click.IntRange(min=0), help="At most so many rows.")
-    @click.option("--offset", type=click.IntRange(min=0), default=0, help="After so many rows.")
+    @click.option("--limit", type=click.IntRange(0, given.MOST), help="At most so many rows.")
+    @click.option("--offset", type=click.IntRange(0, given.MOST), default=0, help="After so many rows.")
     @functools.wraps(run)
     def with_query(
         where_json: str | None,
@@ -132,7 +132,9 @@ def export(uri: str, out: str, format_: str, overwrite: bool, spreadsheet_safe: 
 @command()
 @_uri
 @click.argument("statement", metavar="SELECT")
-@click.option("--limit", type=click.IntRange(min=0), default=100, show_default=True, help="At most so many rows.")
+@click.option(
+    "--limit", type=click.IntRange(0, given.MOST), default=100, show_default=True, help="At most so many rows."
+)
 def sql(uri: str, statement: str, limit: int) -> None:
     """Answer one SELECT, in which the table is called rows. Needs DuckDB (pip install 'breyta-spool[tables]').
 
