@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 TABLE = "rows"
 MEMORY = "1GB"
-_FETCH = 5_000
+ANSWER_BYTES = 256 << 20
+"""The most bytes of text in an answer: DuckDB bounds its own memory, not what it hands out."""
+_FETCH = 100
 _SQL_TYPES = {"integer": "BIGINT", "number": "DOUBLE", "string": "VARCHAR", "boolean": "BOOLEAN", "json": "JSON"}
 _SETTINGS = {
     "autoinstall_known_extensions": "false",
@@ -78,9 +80,14 @@ def _only_select(connection: duckdb.DuckDBPyConnection, statement: str) -> Any:
 def _fetched(found: Any, limit: int | None) -> tuple[list[Any], int]:
     """The first rows of an answer, and the number of all."""
     rows: list[Any] = []
-    count = 0
+    count = size = 0
     while part := found.fetchmany(_FETCH):
-        rows += part if limit is None else part[: max(0, limit - count)]
+        kept = part if limit is None else part[: max(0, limit - count)]
+        size += sum(len(value) for row in kept for value in row if isinstance(value, str | bytes))
+        if size > ANSWER_BYTES:
+            what = f"the answer has more than {ANSWER_BYTES} bytes"
+            raise InvalidInput(what, hint="ask for fewer rows (--limit) or columns", field="sql")
+        rows += kept
         count += len(part)
     return rows, count
 

@@ -64,6 +64,7 @@ class Resources:
         if type is not None and type not in addresses.PLACES:
             raise InvalidInput(f"unknown type {type!r}: allowed are {', '.join(addresses.PLACES)}", field="type")
         self._access.need(RESOURCES_READ)
+        _whole(limit=limit, offset=offset)
         with doing("list the resources"):
             found = (item for job_id in self._job_ids(prefix) for item in self._attached_to(job_id, type, prefix))
             return [*islice(found, offset, offset + limit)]
@@ -80,6 +81,7 @@ class Resources:
         """The ``content`` of a file, when it is text, from ``offset`` on and at most ``limit`` bytes of it; the
         ``value`` of a kv. ``content`` is None when the file is not text: ``open`` gives its bytes.
         """
+        _whole(limit=0 if limit is None else limit, offset=offset)
         address, job_dir = self._admit(uri)
         with self._reading(address, job_dir):
             told: Fields = {"resourceUri": address.uri, "type": address.type}
@@ -301,6 +303,12 @@ class Resources:
         except FileNotFoundError:
             return {}
         return {str(each["resourceUri"]): each for each in outputs.parsed(data) if "resourceUri" in each}
+
+
+def _whole(**given: Any) -> None:
+    for field, value in given.items():
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 63:
+            raise InvalidInput(f"{field}: {value!r} is not a whole number from 0", field=field)
 
 
 def _job_type(job_dir: str) -> str:

@@ -507,3 +507,14 @@ def test_a_job_worked_on_by_hand_has_a_start(cli: Cli, spool: Spool) -> None:
     assert done.started_at == done.attempts[0].started_at is not None
     assert done.created_at <= done.attempts[0].claimed_at <= done.started_at <= done.completed_at
     assert done.attempts[0].claimed_at <= done.last_heartbeat_at
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_standard_stream_is_no_error_and_nothing_of_the_spool_takes_its_place(
+    cli: Cli, spool: Spool, closed: str
+) -> None:
+    job = spool.submit("t")
+    line = f"{sys.executable} -m breyta_cli jobs cancel {job.job_id} {closed}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, env=cli.environment, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert spool.get(job.job_id).status == "cancelled"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from breyta_spool import Conflict, Damaged, InvalidInput, Lease, NotFound, Spool, SpoolError, addresses, files
+from breyta_spool import Conflict, Damaged, InvalidInput, Lease, NotFound, Spool, SpoolError, addresses, files, querying
 from breyta_spool.rows import Query
 from breyta_spool.snapshot import OpenTable
 from tests.world import age_lease, job_dir
@@ -641,3 +641,22 @@ def test_a_job_ends_whatever_its_handler_has_made_of_its_table(
     job = lease.complete()
     assert (job.status, "sha256" in str(job.artifacts)) == ("succeeded", False)
     assert elsewhere.read_bytes() == before
+
+
+def test_an_answer_that_is_too_large_is_refused_before_it_fills_the_memory(
+    spool: Spool, table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(querying, "ANSWER_BYTES", 1 << 20)
+    wide = "select range, repeat('x', 10000) as t from range(5000)"
+    assert spool.resources.sql(table, wide, limit=10)["rowCount"] == 5000
+    with pytest.raises(InvalidInput, match="more than 1048576 bytes"):
+        spool.resources.sql(table, wide, limit=None)
+
+
+@pytest.mark.parametrize("wrong", [-1, 1 << 70, "1", True, 1.5])
+def test_a_limit_or_an_offset_that_is_none_is_refused(spool: Spool, table: str, wrong: object) -> None:
+    for given in ({"limit": wrong}, {"offset": wrong}):
+        with pytest.raises(InvalidInput, match="is not a whole number"):
+            spool.resources.list(**given)  # type: ignore[arg-type]
+        with pytest.raises(InvalidInput, match="is not a whole number"):
+            spool.resources.read(table, **given)  # type: ignore[arg-type]

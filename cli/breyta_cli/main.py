@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from typing import Any, NoReturn
@@ -39,6 +40,7 @@ def breyta() -> None:
 
 def main() -> NoReturn:
     """Run the command line and leave with its exit code (docs/cli.md)."""
+    _open_what_is_closed()
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # like every filter: end quietly when the reader goes away
     try:
         code = breyta.main(prog_name="breyta", standalone_mode=False)
@@ -54,6 +56,13 @@ def main() -> NoReturn:
     except OSError as error:
         code = output.failure(_disk(error))
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _open_what_is_closed() -> None:
+    """Let nothing of ours become the standard input or output of a caller who has closed them (``>&-``)."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - as long as the program runs
 
 
 def _usage(error: click.ClickException) -> int:
