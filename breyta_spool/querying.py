@@ -47,10 +47,9 @@ def select(chunks: Chunks, columns: Columns, statement: str, limit: int | None) 
         for setting in ("enable_external_access = false", "lock_configuration = true"):
             connection.execute(f"SET {setting}")
         try:
-            found = connection.execute(_only_select(connection, statement))
-            names = _distinct([str(column[0]) for column in found.description or []])
+            names, found, count = _answered(connection, _only_select(connection, statement))
             kinds = [str(column[1]) for column in found.description or []]
-            rows, count = _fetched(found, limit)
+            rows = _fetched(found, limit)
         except refusals as error:
             raise InvalidInput(f"the query cannot be answered: {error}", hint=_hint(columns), field="sql") from None
     shown = [
@@ -70,26 +69,35 @@ def write_parquet(chunks: Chunks, columns: Columns, path: str) -> None:
             raise SpoolError(f"the Parquet file could not be written: {error}", path=path) from None
 
 
-def _only_select(connection: duckdb.DuckDBPyConnection, statement: str) -> Any:
+def _answered(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[list[str], Any, int]:
+    """Run a query into a table, which DuckDB bounds, as it does not an answer; gives names, rows and their number."""
+    names = _distinct([str(row[0]) for row in connection.execute(f"DESCRIBE {query}").fetchall()])
+    listed = ", ".join(f"c{number}" for number in range(len(names)))
+    connection.execute(f"CREATE TEMP TABLE answer({listed}) AS {query}")
+    (count,) = connection.execute("SELECT count(*) FROM answer").fetchone() or (0,)
+    return names, connection.execute("SELECT * FROM answer"), count
+
+
+def _only_select(connection: duckdb.DuckDBPyConnection, statement: str) -> str:
     statements = connection.extract_statements(statement)
     if len(statements) != 1 or str(statements[0].type).rpartition(".")[2] != "SELECT":
         raise InvalidInput("one SELECT statement is needed", hint=f"the table is called {TABLE}", field="sql")
-    return statements[0]
+    return statement.strip().rstrip(";") + "\n"  # behind a comment at its end comes nothing of ours
 
 
-def _fetched(found: Any, limit: int | None) -> tuple[list[Any], int]:
-    """The first rows of an answer, and the number of all."""
+def _fetched(found: Any, limit: int | None) -> list[Any]:
+    """The first rows of an answer."""
     rows: list[Any] = []
-    count = size = 0
-    while part := found.fetchmany(_FETCH):
-        kept = part if limit is None else part[: max(0, limit - count)]
-        size += sum(len(value) for row in kept for value in row if isinstance(value, str | bytes))
+    size = 0
+    while (limit is None or len(rows) < limit) and (
+        part := found.fetchmany(_FETCH if limit is None else min(_FETCH, limit - len(rows)))
+    ):
+        size += sum(len(value) for row in part for value in row if isinstance(value, str | bytes))
         if size > ANSWER_BYTES:
             what = f"the answer has more than {ANSWER_BYTES} bytes"
             raise InvalidInput(what, hint="ask for fewer rows (--limit) or columns", field="sql")
-        rows += kept
-        count += len(part)
-    return rows, count
+        rows += part
+    return rows
 
 
 def _hint(columns: Columns) -> str:
