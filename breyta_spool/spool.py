@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from breyta_spool import (
     awaiting,
@@ -59,6 +59,7 @@ Jobs = list[Job]
 Batches = list[Batch]
 Workers = list[Worker]
 Names = list[str]
+M = TypeVar("M", Job, Batch)
 
 
 class Spool:
@@ -417,7 +418,8 @@ class Spool:
             "fanout_max_concurrency": fanout_max_concurrency,
         }
         record = batches.submit(self.claims, job_type, jobs, shared, staged)
-        return Batch(**record, status=states.QUEUED, queuedCount=count, updatedAt=record["createdAt"], jobs=first)
+        given = {"status": states.QUEUED, "queuedCount": count, "updatedAt": record["createdAt"], "jobs": first}
+        return _accepted(Batch, record, **given)
 
     def get_batch(self, batch_id: str, *, include_jobs: bool | None = None, limit: int | None = None) -> Batch:
         """The latest state of a batch, counted from the index.
@@ -524,7 +526,17 @@ def _check_limit(limit: int | None) -> None:
 
 def _submitted(request: dict[str, Any], payload: Any) -> Job:
     batch_id = ids.batch_of(request["jobId"])
-    return Job(**request, status=states.QUEUED, payload=payload, batchId=batch_id, updatedAt=request["createdAt"])
+    fields = {**request, "payload": payload, "batchId": batch_id, "updatedAt": request["createdAt"]}
+    return _accepted(Job, fields, status=states.QUEUED)
+
+
+def _accepted(model: type[M], fields: dict[str, Any], **given: Any) -> M:
+    """What was submitted, as a reader sees it. It stands in the spool already, so this must not fail."""
+    try:
+        return model(**fields, **given)
+    except ValueError:
+        # JSON has another form for some values of Python: tuples, keys that are numbers.
+        return model(**jsonio.parse(jsonio.compact(fields), "the request", jsonio.RECORD_DEPTH), **given)
 
 
 def check_workspace(spool: Spool, workspace: str | None) -> None:

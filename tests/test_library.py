@@ -79,6 +79,16 @@ def test_a_payload_may_be_any_json_value(spool: Spool, payload: object) -> None:
     assert lease.job.payload == payload
 
 
+@pytest.mark.parametrize("value", [(1, 2), {"a": (1,)}, {1: "one"}, {True: 1}, {1: "one", "1": "two"}], ids=repr)
+def test_a_value_that_json_has_in_another_form_is_shown_as_it_is_stored(spool: Spool, value: Any) -> None:
+    job = spool.submit("t", value, metadata={"about": value})
+    assert job == spool.get(job.job_id)
+    batch = spool.submit_batch("t", [{"payload": value}], metadata={"about": value})
+    assert batch.metadata == spool.get_batch(batch.batch_id).metadata
+    assert [job.payload for job in batch.jobs or []] == [job.payload for job in spool.list("t", limit=1)]
+    assert len(spool.list("t")) == 2
+
+
 def test_jobs_are_claimed_in_the_order_of_submission(spool: Spool) -> None:
     submitted = [spool.submit("t", n).job_id for n in range(30)]
     claimed = []
