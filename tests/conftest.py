@@ -9,6 +9,16 @@ from breyta_spool import Spool
 from tests.world import Cli
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--whole", action="store_true", help="run everything of what is sampled otherwise: takes long")
+
+
+@pytest.fixture(scope="session")
+def whole(request: pytest.FixtureRequest) -> bool:
+    """Whether a test that could go on for long should (make test-all), or try a sample (make test)."""
+    return bool(request.config.getoption("--whole"))
+
+
 @pytest.fixture(autouse=True)
 def _no_breyta_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("BREYTA_")]:
