@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from breyta_spool import durations, files, finishing, ids, jobs, jsonio, outputs, paths, states, submitting
+from breyta_spool import durations, files, finishing, ids, jobs, jsonio, outputs, owners, paths, states, submitting
 from breyta_spool.claims import Claims
 from breyta_spool.errors import Damaged, InvalidInput, NotFound, SpoolError, doing
 from breyta_spool.index import status_in
@@ -48,7 +48,7 @@ def submit(
     """
     batch_id = ids.new_batch_id()
     record = _record(claims, batch_id, paths.check_job_type(job_type), shared)
-    staged, place = claims.tree.staged(batch_id), claims.tree.batch(batch_id)
+    staged, place = claims.tree.staged(owners.marked(batch_id)), claims.tree.batch(batch_id)
     bucket = f"{claims.tree.top(paths.queued(job_type))}/{batch_id}"
     with doing("submit the batch"):
         try:
@@ -138,7 +138,7 @@ def _withdraw(claims: Claims, staged: str, place: str, bucket: str) -> None:
     """Leave nothing of a batch that failed before it was published."""
     with suppress(OSError):
         if os.path.basename(place) not in files.names_if_any(os.path.dirname(place)):
-            files.remove_tree(bucket, claims.tree.staged(f"trash-{ids.new_ulid()}"))
+            files.remove_tree(bucket, claims.tree.staged(owners.marked(f"trash-{ids.new_ulid()}")))
             files.sweep(staged + _WAITING)
             files.sweep(staged)
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from breyta_spool import durations, expiring, files, finishing, ids, jobs, jsonio, outputs, paths, states
+from breyta_spool import durations, expiring, files, finishing, ids, jobs, jsonio, outputs, owners, paths, states
 from breyta_spool.barrier import Barrier
 from breyta_spool.errors import Damaged, NotFound, SpoolError
 from breyta_spool.index import Index, Queue, status_in
@@ -344,16 +344,16 @@ class Claims:
         return claim.lease_ms if claim else self.settings.default_lease_ms
 
     def sweep(self) -> None:
-        """Remove values that have expired, and what processes that died left in tmp/, once it is a day old."""
+        """Remove values that have expired, and what lies in tmp/ whose owner is known to be dead, or which is a day old."""
         expiring.sweep(self.index)
         names = files.names_if_any(self.tree.top("tmp"))
         now = self.index.now() if names else 0.0
         for name in names:
             left = self.tree.staged(name)
             with suppress(FileNotFoundError):
-                if now - os.lstat(left).st_mtime > LEFTOVER_SECONDS:
+                if owners.has_died(name) or now - os.lstat(left).st_mtime > LEFTOVER_SECONDS:
                     # Renamed first: whoever still builds there must fail as a whole, not publish half of it.
-                    files.remove_tree(left, self.tree.staged(f"trash-{ids.new_ulid()}"))
+                    files.remove_tree(left, self.tree.staged(owners.marked(f"trash-{ids.new_ulid()}")))
 
     # -- cancel, redo -------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import cached_property
 from typing import Any, Protocol
 
-from breyta_spool import files, ids, jobs, jsonio, paths, results, states
+from breyta_spool import files, ids, jobs, jsonio, owners, paths, results, states
 from breyta_spool.claims import Held
 from breyta_spool.errors import InvalidInput, LeaseLost, SpoolError
 from breyta_spool.results import Outcome
@@ -210,7 +210,7 @@ def write_job_dir(held: Held, root: str) -> None:
 def remove_job_dir(held: Held, root: str) -> None:
     """Remove BREYTA_JOB_DIR, as far as possible; a worker sweeps what is left."""
     with suppress(OSError):
-        files.remove_tree(held.dir.work, paths.Tree(root).staged(f"work-{ids.new_ulid()}"))
+        files.remove_tree(held.dir.work, paths.Tree(root).staged(owners.marked(f"work-{ids.new_ulid()}")))
 
 
 def job_environment(held: Held) -> dict[str, str]:

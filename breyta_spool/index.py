@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import islice
 
-from breyta_spool import files, ids, paths, states
+from breyta_spool import files, ids, owners, paths, states
 from breyta_spool.errors import Damaged, NoSuchSpool
 
 WINDOW = 4096
@@ -180,7 +180,7 @@ class Index:
         bucket = f"{self.tree.root}/{index_list}/{batch_id}"
         with suppress(FileNotFoundError):
             if self.now() - files.modified(bucket) > DANGLING_SECONDS:
-                files.remove_tree(bucket, self.tree.staged(f"trash-{ids.new_ulid()}"))
+                files.remove_tree(bucket, self.tree.staged(owners.marked(f"trash-{ids.new_ulid()}")))
         return False
 
 

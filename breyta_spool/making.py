@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from breyta_spool import accounts, files, ids, jsonio, outputs, paths
+from breyta_spool import accounts, files, ids, jsonio, outputs, owners, paths
 from breyta_spool.barrier import Barrier
 from breyta_spool.errors import Conflict, InvalidInput, doing
 from breyta_spool.records import AccountRecord, Key, SpoolRecord
@@ -72,7 +72,7 @@ def _first_key(root: str, durability: str, group: str | None) -> FirstKey:
 def _forget(root: str, first: FirstKey | None) -> None:
     """Remove an account that nobody will be told of, from the spool of whoever was faster."""
     for name in (first.key.key_id, first.account.service_account_id) if first else ():
-        files.remove_tree(f"{root}/{paths.ACCOUNTS}/{name}", f"{root}/tmp/trash-{ids.new_ulid()}")
+        files.remove_tree(f"{root}/{paths.ACCOUNTS}/{name}", f"{root}/tmp/{owners.marked(f'trash-{ids.new_ulid()}')}")
 
 
 def _barrier(root: str, durability: str) -> Callable[[Callable[[], Iterator[str]]], None]:

@@ -12,7 +12,7 @@ import os
 from contextlib import suppress
 from typing import Any
 
-from breyta_spool import files, ids, jobs, jsonio, paths, states, submitting
+from breyta_spool import files, ids, jobs, jsonio, owners, paths, states, submitting
 from breyta_spool.claims import Claims
 from breyta_spool.errors import Conflict, Damaged, InvalidInput, SpoolError, doing
 from breyta_spool.index import status_in
@@ -98,7 +98,7 @@ def _existing(claims: Claims, job_id: str) -> JobRecord | None:
 def _make(claims: Claims, request: dict[str, Any], payload: bytes) -> bool:
     """Publish the job of a reservation; whether it was us."""
     job_id, job_type = request["jobId"], request["jobType"]
-    place, name = claims.tree.job(job_id), f"{job_id}.{ids.new_token()}"
+    place, name = claims.tree.job(job_id), owners.marked(f"{job_id}.{ids.new_token()}")
     staged = claims.tree.staged(name)
     with doing("submit the job"):
         try:

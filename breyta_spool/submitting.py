@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from breyta_spool import durations, files, ids, jsonio, paths, states
+from breyta_spool import durations, files, ids, jsonio, owners, paths, states
 from breyta_spool.claims import Claims
 from breyta_spool.errors import InvalidInput, doing
 from breyta_spool.records import SpoolRecord
@@ -68,7 +68,7 @@ def publish(claims: Claims, request: dict[str, Any], payload: bytes) -> None:
     nowhere is passed over. So the entry comes first, and no job is ever without one.
     """
     job_id, job_type = request["jobId"], request["jobType"]
-    staged, place = claims.tree.staged(job_id), claims.tree.job(job_id)
+    staged, place = claims.tree.staged(owners.marked(job_id)), claims.tree.job(job_id)
     began = time.time()
     with doing("submit the job"):
         entry = ""

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -22,6 +24,7 @@ from breyta_spool import (
     StorageError,
     files,
     finishing,
+    owners,
 )
 from breyta_spool.handler import ActiveJob, PythonHandler
 from breyta_spool.paths import TOP
@@ -489,7 +492,7 @@ def test_a_worker_that_died_before_making_the_links_is_mended_by_the_next_reader
     assert (job_dir(spool, job) / "artifacts/kv/k.json").exists()
 
 
-def test_what_a_dead_submitter_left_in_tmp_is_swept_after_a_day_and_not_before(spool: Spool) -> None:
+def test_what_nobody_is_known_to_own_in_tmp_is_swept_after_a_day_and_not_before(spool: Spool) -> None:
     old, new = Path(spool.root, "tmp/job-old"), Path(spool.root, "tmp/job-new")
     for path in (old, new):
         path.mkdir()
@@ -498,6 +501,25 @@ def test_what_a_dead_submitter_left_in_tmp_is_swept_after_a_day_and_not_before(s
     os.utime(old, (then, then))
     spool.claims.sweep()
     assert os.listdir(f"{spool.root}/tmp") == ["job-new"]
+
+
+def test_what_a_submitter_on_this_host_left_in_tmp_is_swept_as_soon_as_it_is_dead(spool: Spool) -> None:
+    def of(pid: int) -> Path:
+        return Path(spool.root, "tmp", owners.marked("job-new").replace(f"-{os.getpid()}-", f"-{pid}-"))
+
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    mine, dead, zombie = of(os.getpid()), of(ended.pid), subprocess.Popen(["true"])
+    until(lambda: Path(f"/proc/{zombie.pid}/stat").read_text().split()[2] == "Z")
+    began = Path(f"/proc/{zombie.pid}/stat").read_text().split()[21]
+    waited_for = Path(spool.root, "tmp", re.sub(r"-\d+$", f"-{began}", of(zombie.pid).name))
+    again = Path(spool.root, "tmp", mine.name + "0")  # this process id, begun at another time
+    elsewhere = Path(spool.root, "tmp", re.sub(r"\.[0-9a-f]{8}-", ".00000000-", dead.name))
+    for path in (mine, dead, again, waited_for, elsewhere, dead.with_name(f"{dead.name}.queue")):
+        path.mkdir()
+    spool.claims.sweep()
+    zombie.wait()
+    assert sorted(os.listdir(f"{spool.root}/tmp")) == sorted([mine.name, elsewhere.name])
 
 
 def test_a_job_planted_in_the_queue_of_another_type_is_not_run(spool: Spool) -> None:

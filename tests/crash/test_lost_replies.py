@@ -47,7 +47,9 @@ class LostReply:
         directory, name = os.path.split(path)
         if name.startswith(("job-", "batch-")):
             root, _, in_queue = directory.partition("/queued/")
-            return f"{root}/tmp/{name}.queue" if in_queue else f"{directory}/../../../tmp/{name}"
+            tmp = f"{root}/tmp" if in_queue else f"{directory}/../../../tmp"
+            (staged,) = [f for f in os.listdir(tmp) if f.startswith(name) and f.endswith(".queue") == bool(in_queue)]
+            return f"{tmp}/{staged}"
         (source,) = [found for found in os.listdir(directory) if found.startswith(states.PREFIX)]
         return f"{directory}/{source}"
 
