@@ -32,6 +32,11 @@ def _syncfs() -> Callable[[int], None] | None:
     return syncfs
 
 
+def syncfs_tells() -> bool:
+    """Whether this host has a syncfs that tells of writes that were lost, so that one call makes a change durable."""
+    return _syncfs() is not None
+
+
 class Barrier:
     """Makes what was written below ``root`` durable. One instance for each spool and process; thread-safe."""
 

@@ -198,7 +198,7 @@ def place(aside: str, path: str) -> None:
     """Give a prepared file its name, if nobody has it. Raises FileExistsError."""
     directory, name = os.path.split(path)
     try:
-        _do("link", path, os.link, aside, path)
+        link(aside, path)
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
             raise
@@ -207,6 +207,11 @@ def place(aside: str, path: str) -> None:
         rename(aside, path)  # a file system without hard links
     finally:
         forget(aside)
+
+
+def link(source: str, path: str) -> None:
+    """Give a file a second name. Raises FileExistsError."""
+    _do("link", path, os.link, source, path)
 
 
 def truncate(path: str, size: int) -> None:

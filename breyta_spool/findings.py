@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
-"""Jobs can be lost or done wrongly; something works worse than it should or may fail; what was looked at and is well."""
+"""Jobs can be lost or done wrongly; something works worse than it should, or may fail; what was tried and is well."""
 
 
 class Finding(NamedTuple):
