@@ -440,8 +440,13 @@ def read(path: str, limit: int) -> bytes:
 
     A symlink at the end of the path, a device, a pipe or a larger file is Damaged: nothing of ours looks like that.
     """
+    # All of it is tried again, not only the open: on NFS a file that is replaced between the two goes stale.
+    return _look(_read, path, limit)
+
+
+def _read(path: str, limit: int) -> bytes:
     try:
-        fd = _look(os.open, path, _READ)
+        fd = os.open(path, _READ)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EMLINK):
             raise Damaged(f"{path} is a symbolic link where a file was expected", path=path) from None
@@ -462,7 +467,11 @@ def read(path: str, limit: int) -> bytes:
 
 def read_ends(path: str, head: int, tail: int) -> tuple[bytes, bytes]:
     """The first and the last bytes of a file that grows; the same bytes twice when it is small."""
-    fd = _look(os.open, path, _READ)
+    return _look(_read_ends, path, head, tail)
+
+
+def _read_ends(path: str, head: int, tail: int) -> tuple[bytes, bytes]:
+    fd = os.open(path, _READ)
     try:
         size = os.fstat(fd).st_size
         first = os.read(fd, head)
@@ -535,17 +544,17 @@ def modified(path: str) -> float:
 
     Opened before it is asked: on NFS that is what brings fresh attributes.
     """
-    fd = _look(os.open, path, _READ)
-    try:
-        return os.fstat(fd).st_mtime
-    finally:
-        os.close(fd)
+    return _look(_asked, path).st_mtime
 
 
 def changed(path: str) -> float:
     """When a file was last renamed or written, in seconds of the file server's clock. Raises FileNotFoundError."""
-    fd = _look(os.open, path, _READ)
+    return _look(_asked, path).st_ctime
+
+
+def _asked(path: str) -> os.stat_result:
+    fd = os.open(path, _READ)
     try:
-        return os.fstat(fd).st_ctime
+        return os.fstat(fd)
     finally:
         os.close(fd)
