@@ -47,7 +47,7 @@ _TAKEN = frozenset(("EEXIST",))
 RULES = {
     "rename": _Rules("rename", "rename", ERROR, _MISSING, "two workers can both win the lease of a job", 400),
     "directory": _Rules(
-        "rename of directories", "directory-rename", ERROR, _MISSING, "two can both believe that they took a job away", 100
+        "rename of directories", "directory-rename", ERROR, _MISSING, "two can both take one job away", 100
     ),
     "create": _Rules(
         "exclusive create", "create", ERROR, _TAKEN, "two can write the same new file, such as an attempt's result", 100

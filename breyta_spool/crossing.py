@@ -31,7 +31,7 @@ def other_root(spool: Spool, other: str) -> str:
     except SpoolError as error:
         raise InvalidInput(
             f"--probe {other} is not another mount of this spool: {error.message}",
-            hint=f"name the directory where {spool.root} is seen through the other mount: the one with the same spool.json",
+            hint=f"name the directory where {spool.root} is seen through the other mount",
             field="probe",
             path=root,
         ) from None
