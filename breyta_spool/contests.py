@@ -167,7 +167,7 @@ def appends(rivals: Sequence[Rival]) -> Iterator[Finding]:
 def replacing(rivals: Sequence[Rival], seconds: float, where: str = "another process") -> Iterator[Finding]:
     """Whether a reader of a file that is being replaced always finds the old content or the new."""
     writer, reader = rivals[:2]
-    writer.ask("write_over", "replaced", 0.001, time.monotonic())
+    writer.ask("put", "replaced", "A" * 4096)
     reader.ask("sees", "listing", "replaced", None, 5.0)
     start = time.monotonic() + _LEAD_SECONDS
     writer.begin("write_over", "replaced", seconds, start)

@@ -164,7 +164,7 @@ def _no_barrier(mount: Mount, durable: bool) -> _Said:
 def _overlay(mount: Mount, durable: bool) -> _Said:
     if mount.type not in ("overlay", "aufs"):
         return
-    if "volatile" in mount.options:
+    if "volatile" in mount.options or mount.options.get("fsync") == "volatile":
         yield (
             "overlay-volatile",
             ERROR if durable else NOTE,

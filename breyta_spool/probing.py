@@ -25,11 +25,18 @@ RACE_SECONDS = 0.6
 _SEVERITIES = (ERROR, WARNING, NOTE)
 
 
-def probe(spool: Spool, other: str | None = None, told: Told = lambda what: None) -> list[Finding]:
+def probe(
+    spool: Spool,
+    other: str | None = None,
+    told: Told = lambda what: None,
+    *,
+    race_seconds: float = RACE_SECONDS,
+) -> list[Finding]:
     """Try what a spool needs of its file system; the findings, errors first.
 
     ``other`` is the same spool as another mount shows it on this host: then it is also tried between the two. ``told``
-    is told what is being tried. Takes a few seconds. Raises InvalidInput when ``other`` is not the same spool.
+    is told what is being tried. ``race_seconds`` bounds each race. Takes a few seconds. Raises InvalidInput when
+    ``other`` is not the same spool.
     """
     there = None if other is None else crossing.other_root(spool, other)
     found = [*_of_the_mount(spool, there, told)]
@@ -37,7 +44,7 @@ def probe(spool: Spool, other: str | None = None, told: Told = lambda what: None
     place = spool.tree.staged(name)
     try:
         files.make_dirs(place, spool.root, in_spool=True)
-        found += _in_a_place_of_its_own(spool, there, name, told)
+        found += _in_a_place_of_its_own(spool, there, name, told, race_seconds)
     except OSError as error:
         found.append(_no_place(error, spool.tree.top("tmp")))
     finally:
@@ -85,7 +92,7 @@ def _of_the_mount(spool: Spool, there: str | None, told: Told) -> Iterator[Findi
 # -- what is tried ----------------------------------------------------------------------------------
 
 
-def _in_a_place_of_its_own(spool: Spool, there: str | None, name: str, told: Told) -> Iterator[Finding]:
+def _in_a_place_of_its_own(spool: Spool, there: str | None, name: str, told: Told, seconds: float) -> Iterator[Finding]:
     durable = spool.settings.durability == "durable"
     place = spool.tree.staged(name)
     mount = mounts.mount_of(spool.root)
@@ -96,12 +103,12 @@ def _in_a_place_of_its_own(spool: Spool, there: str | None, name: str, told: Tol
         ("the clock", trials.clock),
         ("the disk", lambda at: trials.disk(spool.root, at, durable)),
         ("the group", lambda at: room.sharing(spool.root, at, spool.settings.group)),
-        ("races", _against_each_other),
+        ("races", lambda at: _against_each_other(at, seconds)),
     ]
     if mount is not None and mount.type in mounts.NFS:
         steps.append(("the server's disk", lambda at: exports.by_timing(at, durable)))
     if there is not None:
-        steps.append(("the other mount", lambda at: _across(at, there, spool)))
+        steps.append(("the other mount", lambda at: _across(at, there, spool, seconds)))
     for what, step in steps:
         told(what)
         yield from _tried(what, step, f"{place}/{what.replace(' ', '-')}")
@@ -125,16 +132,16 @@ def _tried(what: str, step: Callable[[str], Iterator[Finding]], place: str) -> I
     yield from found
 
 
-def _against_each_other(place: str) -> Iterator[Finding]:
+def _against_each_other(place: str, seconds: float) -> Iterator[Finding]:
     with ExitStack() as stack:
         rivals = [stack.enter_context(Rival(side, place)) for side in "abcd"[:RIVALS]]
-        yield from contests.races(rivals, ["rename", "directory", "create", "symlink", "link"], RACE_SECONDS)
+        yield from contests.races(rivals, ["rename", "directory", "create", "symlink", "link"], seconds)
         yield from contests.appends(rivals)
-        yield from contests.replacing(rivals, RACE_SECONDS / 2)
+        yield from contests.replacing(rivals, seconds / 2)
         yield from contests.locks(rivals[0], rivals[1])
 
 
-def _across(place: str, there: str, spool: Spool) -> Iterator[Finding]:
+def _across(place: str, there: str, spool: Spool, seconds: float) -> Iterator[Finding]:
     files.write_new(f"{place}/begun", b"")
     same_place = f"{there}/{os.path.relpath(place, spool.root)}"
-    yield from crossing.tried(place, same_place, spool.settings.default_lease_ms, RACE_SECONDS)
+    yield from crossing.tried(place, same_place, spool.settings.default_lease_ms, seconds)

@@ -210,25 +210,22 @@ def clock(place: str) -> Iterator[Finding]:
         # What lies between the two looks at the clock, and what a coarse clock rounds off, is no difference.
         ahead = stamps[-1] - min(max(stamps[-1], before - 0.02), after)
     coarse = _coarseness(path, stamps)
-    if coarse:
-        time.sleep(1.0)
-        files.touch(path)
-        stamps.append(files.modified(path))
     yield from _resolution(path, stamps, coarse)
     yield _difference(path, ahead, coarse)
     yield from _ctime(place, path)
 
 
 def _coarseness(path: str, stamps: list[float]) -> int:
-    """The step of the times in seconds, 0 when it is finer than one."""
+    """The step of the times in seconds, 0 when it is finer than one; what a touch stamps is added on the way."""
+    end = time.monotonic() + 4.5
+    while not any(stamp % 1 for stamp in stamps) and len(set(stamps)) < 3 and time.monotonic() < end:
+        time.sleep(0.02)
+        files.touch(path)
+        stamps.append(files.modified(path))
     if any(stamp % 1 for stamp in stamps):
         return 0
-    time.sleep(1.1 - time.time() % 1)
-    files.touch(path)
-    first = files.modified(path)
-    time.sleep(1.0)
-    files.touch(path)
-    return 1 if files.modified(path) - first == 1 else 2
+    steps = sorted(set(stamps))
+    return int(steps[-1] - steps[-2]) if len(steps) > 1 else 1
 
 
 def _resolution(path: str, stamps: list[float], coarse: int) -> Iterator[Finding]:
