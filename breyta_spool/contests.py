@@ -71,10 +71,11 @@ def race(rivals: Sequence[Rival], kind: str, seconds: float) -> Race:
     for rival in rivals:
         rival.begin("race", kind, count, start, every, seconds)
     told = [rival.answer() for rival in rivals]
-    return _judged(rivals, kind, told, rivals[0].ask("winners", kind))
+    return judged(rivals, kind, told, rivals[0].ask("winners", kind))
 
 
-def _judged(rivals: Sequence[Rival], kind: str, told: list[Any], there: dict[str, str]) -> Race:
+def judged(rivals: Sequence[Rival], kind: str, told: list[Any], there: dict[str, str]) -> Race:
+    """How a race ended, by what each was told and by what is there; ``told`` as ``race`` of a rival gives it."""
     rounds = min(tried for tried, _, _ in told)
     believers: Counter[int] = Counter(number for _, won, _ in told for number in won)
     on_disk: Counter[int] = Counter(int(name.rpartition(".")[2]) for name in there)
@@ -106,7 +107,7 @@ def races(rivals: Sequence[Rival], kinds: Sequence[str], seconds: float, where: 
         except OSError as error:
             yield _impossible(kind, error.strerror or str(error), rivals[0].place)
         else:
-            yield from _said(kind, ended, len(rivals), where or f"{len(rivals)} processes", rivals[0].place)
+            yield from said(kind, ended, where or f"{len(rivals)} processes", rivals[0].place)
 
 
 def _impossible(kind: str, why: str, path: str) -> Finding:
@@ -114,7 +115,8 @@ def _impossible(kind: str, why: str, path: str) -> Finding:
     return Finding(f"{rules.code}-fails", ERROR, path, f"{rules.what} fails ({why}), so no job can be done", _ELSEWHERE)
 
 
-def _said(kind: str, ended: Race, processes: int, where: str, path: str) -> Iterator[Finding]:
+def said(kind: str, ended: Race, where: str, path: str) -> Iterator[Finding]:
+    """What the end of a race means."""
     rules = RULES[kind]
     code = f"{rules.code}-not-exclusive"
     tried = f"{rules.what}: {ended.rounds} races of {where}"

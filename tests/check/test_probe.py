@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -101,19 +102,18 @@ def test_a_copy_that_shows_nothing_of_the_spool_is_an_error(spool: Spool, tmp_pa
     assert codes(spool, str(copy), ERROR) == {"listing-late"}
 
 
-def test_a_user_who_may_not_write_is_told(tmp_path: Path) -> None:
+def test_a_user_who_may_not_write_is_told() -> None:
     if os.geteuid() != 0:
         pytest.skip("becoming another user needs root")
-    spool = Spool.init(tmp_path / "spool", durability="none")
-    for directory in (tmp_path, *tmp_path.parents):
-        if not directory.stat().st_mode & 0o001:
-            pytest.skip(f"other users cannot reach {directory}")
     program = (
         "import os, sys; from breyta_spool import Spool; from breyta_spool.probing import probe\n"
         "spool = Spool.open(sys.argv[1]); os.setgid(65534); os.setuid(65534)\n"
         "print(*{f.code for f in probe(spool) if f.severity == 'error'})"
     )
-    done = subprocess.run([sys.executable, "-c", program, spool.root], capture_output=True, text=True, check=True)
+    with tempfile.TemporaryDirectory() as open_to_all:  # tmp_path is closed to other users
+        os.chmod(open_to_all, 0o755)
+        spool = Spool.init(f"{open_to_all}/spool", durability="none")
+        done = subprocess.run([sys.executable, "-c", program, spool.root], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "not-writable"
 
 
