@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
-from breyta_spool import contests, crossing, exports, files, ids, mounts, room, trials
+from breyta_spool import contests, crossing, exports, files, ids, mounts, owners, room, trials
 from breyta_spool.errors import storage_error
 from breyta_spool.findings import ERROR, NOTE, WARNING, Finding
 from breyta_spool.rivals import Rival
@@ -40,7 +40,7 @@ def probe(
     """
     there = None if other is None else crossing.other_root(spool, other)
     found = [*_of_the_mount(spool, there, told)]
-    name = f"probe-{ids.new_ulid()}"
+    name = owners.marked(f"probe-{ids.new_ulid()}")
     place = spool.tree.staged(name)
     try:
         files.make_dirs(place, spool.root, in_spool=True)
