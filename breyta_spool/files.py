@@ -467,11 +467,7 @@ def _read(path: str, limit: int) -> bytes:
 
 def read_ends(path: str, head: int, tail: int) -> tuple[bytes, bytes]:
     """The first and the last bytes of a file that grows; the same bytes twice when it is small."""
-    return _look(_read_ends, path, head, tail)
-
-
-def _read_ends(path: str, head: int, tail: int) -> tuple[bytes, bytes]:
-    fd = os.open(path, _READ)
+    fd = _look(os.open, path, _READ)
     try:
         size = os.fstat(fd).st_size
         first = os.read(fd, head)

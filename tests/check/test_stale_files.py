@@ -14,7 +14,6 @@ from breyta_spool import files
 
 READERS: list[Callable[[str], Any]] = [
     lambda path: files.read(path, 100),
-    lambda path: files.read_ends(path, 10, 10),
     files.modified,
     files.changed,
 ]
