@@ -344,7 +344,7 @@ class Claims:
         return claim.lease_ms if claim else self.settings.default_lease_ms
 
     def sweep(self) -> None:
-        """Remove values that have expired, and what lies in tmp/ whose owner is known to be dead, or which is a day old."""
+        """Remove values that have expired, and from tmp/ what has a dead owner, or is a day old."""
         expiring.sweep(self.index)
         names = files.names_if_any(self.tree.top("tmp"))
         now = self.index.now() if names else 0.0

@@ -535,6 +535,15 @@ def names_if_any(directory: str) -> list[str]:
         return []
 
 
+def kinds_if_any(directory: str) -> dict[str, bool]:
+    """The names in a directory but hidden ones, each with whether it is a directory itself, and not a link to one."""
+    try:
+        with _look(os.scandir, directory) as entries:
+            return {e.name: e.is_dir(follow_symlinks=False) for e in entries if e.name[0] != "."}
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+
+
 def modified(path: str) -> float:
     """When a file was last written or touched, in seconds of the file server's clock. Raises FileNotFoundError.
 

@@ -6,6 +6,7 @@ made one after the other in one process sort in that order.
 
 from __future__ import annotations
 
+import calendar
 import os
 import re
 import threading
@@ -148,6 +149,25 @@ def _day_and_minute(minute: int) -> tuple[str, str]:
 def day_and_minute(made_id: str) -> tuple[str, str]:
     """The UTC day and minute of an id, as its directories are named: ``("20261122", "1530")``."""
     return _day_and_minute(created_ms(made_id) // 60_000)
+
+
+def bounds(bucket: str) -> tuple[str, str]:
+    """The least and the greatest ULID of a bucket, a minute as ``20261122-1530`` or a batch; of no other name any.
+
+    >>> bounds("20261122-1530")
+    ('01M81Y1S600000000000000000', '01M81Y3KRZZZZZZZZZZZZZZZZZ')
+    """
+    if is_batch_id(bucket):
+        return bucket[6:], bucket[6:]
+    try:
+        start = calendar.timegm(time.strptime(bucket, "%Y%m%d-%H%M")) * 1000
+    except ValueError:
+        return "~", ""
+    return _ulid_time(start) + "0" * 16, _ulid_time(start + 59_999) + "Z" * 16
+
+
+def _ulid_time(ms: int) -> str:
+    return "".join(_LETTERS[ms >> shift & 31] for shift in range(45, -1, -5))
 
 
 def batch_of(job_id: str) -> str | None:

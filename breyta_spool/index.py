@@ -52,7 +52,11 @@ class Index:
 
     def add(self, job_id: str, job_type: str) -> str:
         """Make the entry of a job that is about to be published; gives its path."""
-        entry = self.tree.entry(paths.queued(job_type), job_id)
+        return self.put(job_id, paths.queued(job_type))
+
+    def put(self, job_id: str, index_list: str) -> str:
+        """Make a job's entry in a list, unless it is there; gives its path."""
+        entry = self.tree.entry(index_list, job_id)
         self._link(job_id, entry)
         return entry
 

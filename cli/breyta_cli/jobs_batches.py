@@ -77,7 +77,9 @@ def create(job_type: str, job: tuple[str, ...], jobs_file: str | None, limit: in
         if jobs_file is not None:
             yield from given.stream(jobs_file, "--jobs-file", read.seen)
 
-    with _shown(read.line):
+    from breyta_cli.terminal import shown
+
+    with shown(read.line):
         batch = spool.submit_batch(job_type, specs(), limit=limit, told=read.told, **shared)
     jobs = batch.jobs or []
     meta = {"jobsReturned": len(jobs)} if len(jobs) < batch.requested_count else {}
@@ -105,16 +107,6 @@ class _Reading:
         seconds = time.monotonic() - self._began
         what = f"{self._jobs:,} jobs prepared, {self._jobs / max(seconds, 0.001):,.0f}/s"
         return f"{bar(self._bytes, self._size)} {what}" if self._size else what
-
-
-def _shown(line: Any) -> Any:
-    from contextlib import nullcontext
-
-    if not sys.stderr.isatty():
-        return nullcontext()
-    from breyta_cli.terminal import Spinner
-
-    return Spinner(line)
 
 
 @command()
@@ -174,7 +166,9 @@ def await_(batch_id: str, include_jobs: bool, limit: int, full: bool, **bounds: 
       breyta jobs batches await batch-01JD0W3Z8Q4X5V6B7N8M9K0P1R --timeout 2h
     """
     spool = given.spool()
-    with _shown(_Progress(spool, batch_id).line):
+    from breyta_cli.terminal import shown
+
+    with shown(_Progress(spool, batch_id).line):
         batch = spool.await_batch(
             batch_id,
             interval=bounds["interval"],

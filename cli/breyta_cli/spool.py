@@ -17,6 +17,11 @@ from breyta_spool.errors import InvalidInput
     members={
         "init": ("breyta_cli.spool:init", "Make a spool."),
         "info": ("breyta_cli.spool:info", "Show what a spool is and holds, and the room it has."),
+        "check": (
+            "breyta_cli.spool_check:check",
+            "Look for whatever is wrong, and whether the file system can be trusted.",
+        ),
+        "repair": ("breyta_cli.spool_check:repair", "Mend what a crash left, and rebuild the index. Deletes no data."),
     },
 )
 def spool() -> None:

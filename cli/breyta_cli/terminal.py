@@ -6,6 +6,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 from breyta_spool.errors import SpoolError
 
@@ -22,6 +23,11 @@ def bar(done: float, total: float, width: int = 20) -> str:
     share = min(1.0, done / total) if total else 0.0
     full = int(share * width)
     return f"[{'#' * full}{'-' * (width - full)}] {share * 100:3.0f}%"
+
+
+def shown(line: Callable[[], str]) -> AbstractContextManager[object]:
+    """Show a line while something goes on, if stderr is a terminal."""
+    return Spinner(line) if sys.stderr.isatty() else nullcontext()
 
 
 class Spinner:

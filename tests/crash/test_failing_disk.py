@@ -90,7 +90,7 @@ def fails_everywhere(
 
 def _nothing_is_left_aside(world: Any, fault: Fault) -> None:
     """What was written beside its place is in its place, or gone; unless the fault was at removing it."""
-    root = Path(world.spool.root if isinstance(world, World) else world)
+    root = Path(world if isinstance(world, Path) else world.spool.root)
     left = [path.name for path in root.rglob(".*") if path.name != ".lock"]
     assert not left or " unlink " in fault.what, left
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from breyta_spool import Conflict, Lease, LeaseLost, Spool, SpoolError, StorageError, files, ids, states
+from breyta_spool import Conflict, Lease, LeaseLost, Spool, SpoolError, StorageError, files, ids, repairing, states
 from tests.crash import worlds
 from tests.crash.invariants import job_ids, status_of, violations
 from tests.crash.processes import race
@@ -422,6 +422,12 @@ def _read(world: World, log: Log, who: str) -> None:
     world.another().get(world.job_id)
 
 
+def _repair(world: World, log: Log, who: str) -> None:
+    """It does not even wait a moment to see whether what looks wrong is only under way."""
+    done = repairing.repair(world.another(), contents=True, pause=0)
+    assert done.counts.keys() <= {"set-aside"}, done.left
+
+
 FIRST: list[tuple[Callable[[Path], World], Callable[..., None]]] = [
     (worlds.queued, _run),
     (worlds.queued, _cancel),
@@ -443,7 +449,7 @@ FIRST: list[tuple[Callable[[Path], World], Callable[..., None]]] = [
     (worlds.expired_and_cancelled, _complete),
     (worlds.torn_result, _read),
 ]
-SECOND = [_run, _cancel, _expire, _outlast, _outlast_and_run, _read]
+SECOND = [_run, _cancel, _expire, _outlast, _outlast_and_run, _read, _repair]
 
 
 @pytest.mark.parametrize(("prepare", "first"), FIRST, ids=[f"{p.__name__}, {f.__name__[1:]}" for p, f in FIRST])
