@@ -95,7 +95,8 @@ def check(
 ) -> Report:
     """Look at everything in a spool. ``contents``: read and verify every file, too. Changes nothing.
 
-    ``pause`` is the time between two looks at what seems wrong, in seconds. Others may work in the spool meanwhile. Raises NotAllowed, StorageError, NoSuchSpool.
+    ``pause`` is the time between two looks at what seems wrong, in seconds. Others may work in the spool meanwhile.
+    Raises NotAllowed, StorageError, NoSuchSpool.
     """
     spool.access.need(JOBS_READ)
     began = time.monotonic()
