@@ -20,8 +20,6 @@ MENDED_BY_OTHERS = {
 """What a process that died may leave until a claimer, a reaper, a reader or a worker that starts comes by."""
 LATER = {"set-aside", "worker-dead", "lease-forgotten", "top-missing"}
 """What is no fault of anybody who is still at work."""
-NEEDS_A_WORKER = {"left-in-tmp", "links-missing"}
-"""What only a worker that starts, or a reader, mends: claims and reapers do not."""
 
 
 def violations(spool: Spool, acknowledged: Iterable[str] = (), *, settled: bool = False) -> list[str]:
@@ -32,7 +30,7 @@ def violations(spool: Spool, acknowledged: Iterable[str] = (), *, settled: bool 
     """
     found = set(job_ids(spool))
     wrong = [f"{job_id} was acknowledged and is not there" for job_id in acknowledged if job_id not in found]
-    passed_over = LATER | NEEDS_A_WORKER | (set() if settled else MENDED_BY_OTHERS)
+    passed_over = LATER | (set() if settled else MENDED_BY_OTHERS)
     walk = Walk(Rules(spool.index, spool.settings, contents=True), pause=0.0)
     wrong += [f"{p.code} {p.place}: {p.what}" for p in walk.problems() if p.code not in passed_over]
     for job_id in found:

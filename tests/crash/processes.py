@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import resource
 import signal
 import traceback
 import warnings
@@ -16,6 +17,8 @@ from typing import Any, TypeVar
 from breyta_spool import SpoolError, files
 
 DIED = 9
+TORN_AFTER = 7
+"""How many bytes a write that is torn has brought to the file."""
 PATIENCE = 30
 """After how many seconds a child that hangs is ended, in place of the whole run."""
 
@@ -53,14 +56,15 @@ class Child:
         code = 1
         try:
             signal.alarm(PATIENCE)
+            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # Python ignores it; see _tear_the_next_write
             if gate is not None:
                 os.close(gate[1])
                 os.read(gate[0], 1)
             files.hook = files.hook and _telling(files.hook, write)
-            os.write(write, json.dumps({"answer": action()}).encode())
+            os.write(write, json.dumps({"answer": action()}).encode() + b"\n")
             code = 0
         except BaseException:
-            os.write(write, json.dumps({"error": traceback.format_exc()}).encode())
+            os.write(write, json.dumps({"error": traceback.format_exc()}).encode() + b"\n")
         finally:
             os._exit(code)
 
@@ -76,9 +80,9 @@ class Child:
             told = pipe.read()
         _, status = os.waitpid(self._pid, 0)
         code = os.waitstatus_to_exitcode(status)
-        said = json.loads(told) if told else {}
-        assert code in (0, DIED), said.get("error") or f"a child ended with {code}"
-        return Ended(said.get("answer"), said.get("before"))
+        said = {name: value for line in told.splitlines() for name, value in json.loads(line).items()}
+        assert code in (0, DIED, -signal.SIGXFSZ), said.get("error") or f"a child ended with {code}"
+        return Ended(said.get("answer"), said.get("before") if code else None)
 
 
 def _telling(hook: Callable[[str, str], None], write: int) -> Callable[[str, str], None]:
@@ -87,26 +91,50 @@ def _telling(hook: Callable[[str, str], None], write: int) -> Callable[[str, str
     def call(operation: str, path: str) -> None:
         try:
             hook(operation, path)
+        except Torn:
+            os.write(write, json.dumps({"before": f"the end of {operation} {path}"}).encode() + b"\n")
+            _tear_the_next_write(path)
         except SystemExit:
-            os.write(write, json.dumps({"before": f"{operation} {path}"}).encode())
+            os.write(write, json.dumps({"before": f"{operation} {path}"}).encode() + b"\n")
             os._exit(DIED)
 
     return call
 
 
+Death = Callable[[int, str], type[BaseException] | None]
+"""Says for a mutation, by its number and operation, whether the process dies before it, or in its midst."""
+
+
+class Torn(Exception):
+    """Raised by a hook: the process is to die in the midst of the write that comes."""
+
+
+def _tear_the_next_write(path: str) -> None:
+    """Let the kernel end this process when it has brought a few bytes more to a file."""
+    size = os.path.getsize(path) if os.path.exists(path) else 0
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + TORN_AFTER, resource.RLIM_INFINITY))
+
+
 def in_child(action: Action, dies_at: int | None = None) -> Ended:
     """Run an action in a child that dies just before its mutation number ``dies_at``, counted from 1."""
+    return _in_child(action, lambda number, operation: SystemExit if number == dies_at else None)
+
+
+def _in_child(action: Action, dies: Death) -> Ended:
     count = itertools.count(1)
 
     def hook(operation: str, path: str) -> None:
-        if next(count) == dies_at:
-            raise SystemExit
+        if death := dies(next(count), operation):
+            raise death
 
     files.hook = hook
     try:
         return Child(action).ended()
     finally:
         files.hook = None
+
+
+WRITES = ("write ", "append ")
 
 
 def race(actions: Sequence[Action]) -> list[Any]:
@@ -125,21 +153,36 @@ def killed_everywhere(
     check: Callable[[W, Any], None],
     least: int,
 ) -> None:
-    """Kill an operation before each of its mutations in turn, in a fresh world each time, and check what is left.
+    """Kill an operation before and after each of its mutations and in each write, and check what is left.
 
-    ``check`` is told what the operation returned, None when it was killed before. The last child is not killed.
-    ``least`` is how many mutations the operation must have, so that a hook that is never called does not go unseen.
+    Each time in a fresh world. ``check`` is told what the operation returned, None when it was killed before. ``least``
+    is how many mutations the operation must have, so that a hook that is never called does not go unseen.
     """
-    problems = []
-    for number in itertools.count(1):
-        world = prepare(place / f"killed-{number}")
-        ended = Ended()
+    problems, points = [], 0
+
+    def one(name: str, dies: Death = lambda number, operation: None, *, heard: bool = True) -> str | None:
+        """One life; where it was cut off."""
+        nonlocal points
+        world, ended = prepare(place / name), Ended()
         try:
-            ended = in_child(lambda world=world: act(world), dies_at=number)
-            check(world, ended.answer)
+            ended = _in_child(lambda: act(world), dies)
+            points += 1
+            check(world, ended.answer if heard else None)
         except (AssertionError, OSError, SpoolError) as error:
-            problems.append(f"killed before {ended.died_before}: {error!r}")
-        if ended.died_before is None:
+            problems.append(f"{name}, killed before {ended.died_before}: {error!r}")
+        return ended.died_before
+
+    for number in itertools.count(1):
+        where = one(f"killed-{number}", lambda at, operation: SystemExit if at == number else None)
+        if where is None:
             break
-    assert not problems, f"{len(problems)} of {number - 1} points:\n" + "\n".join(problems)
+        if where.startswith(WRITES):
+            one(f"torn-{number}", lambda at, operation: Torn if at == number else None)
+    one("unheard", heard=False)
+    assert not problems, f"{len(problems)} of {points} points:\n" + "\n".join(problems)
     assert number > least
+    POINTS[act.__qualname__] = points
+
+
+POINTS: dict[str, int] = {}
+"""How many points each operation was killed at, in this process."""

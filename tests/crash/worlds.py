@@ -157,6 +157,9 @@ def settle(world: World) -> dict[str, str]:
         while lease := spool.claim(TYPE, "settler"):
             lease.complete(outputs={"by": "settler"})
         spool.claims.expire(TYPE)
+    spool.claims.sweep()  # as a worker does when it starts
+    for job_id in job_ids(spool):
+        spool.get(job_id)
     wrong = violations(spool, world.acknowledged, settled=True)
     assert not wrong, "; ".join(wrong)
     return {job_id: status_of(spool, job_id).state for job_id in job_ids(spool)}
