@@ -107,7 +107,7 @@ def _in_a_place_of_its_own(spool: Spool, there: str | None, name: str, told: Tol
     ]
     if mount is not None and mount.type in mounts.NFS:
         steps.append(("the server's disk", lambda at: exports.by_timing(at, durable)))
-    if there is not None:
+    if there is not None and os.path.realpath(there) != os.path.realpath(spool.root):
         steps.append(("the other mount", lambda at: _across(at, there, spool, seconds)))
     for what, step in steps:
         told(what)
