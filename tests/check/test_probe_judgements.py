@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from breyta_spool import contests, exports, mounts, room
+from breyta_spool import contests, crossing, exports, mounts, room
 from breyta_spool.contests import Race
 from breyta_spool.findings import ERROR, NOTE, WARNING, Finding
 from breyta_spool.mounts import Mount
@@ -105,6 +105,21 @@ def test_what_is_found_worse_than_a_note_always_has_a_remedy() -> None:
     for kind in ("tmpfs", "ext2", "overlay", "fuse.sshfs", "fuse.s3fs", "9p", "vfat", "cifs", "ecryptfs", "nfs"):
         for finding in mounts.judge(Mount("/m", kind, "s", {"soft": "", "nocto": "", "vers": "2"}), True):
             assert finding.remedy or finding.severity == NOTE, finding
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (LINE, True),
+        (LINE.replace("vers=4.2", "vers=4.1"), False),  # another version is another client
+        (LINE.replace("192.0.2.1:/srv", "192.0.2.9:/srv"), False),
+        (LINE.replace("192.0.2.1:/srv", "192.0.2.1:/srv/spool"), True),
+        (LINE.replace("nfs4", "nfs").replace("vers=4.2", "vers=3"), False),  # NFS 3 lets nobody keep anything
+    ],
+)
+def test_two_mounts_of_one_host_can_be_one_client(line: str, expected: bool) -> None:
+    assert crossing.one_client(mounts.parse(LINE), mounts.parse(line)) is expected
+    assert crossing.one_client(mounts.parse(LINE), None) is False
 
 
 # -- exports ----------------------------------------------------------------------------------------
