@@ -101,7 +101,8 @@ def races(rivals: Sequence[Rival], kinds: Sequence[str], seconds: float, where: 
     """The findings of several races; ``where`` says between whom, when it is not this host's processes."""
     for kind in kinds:
         try:
-            ended = race(rivals, kind, seconds)
+            # A job's state is a rename, so that is tried for longest.
+            ended = race(rivals, kind, 2 * seconds if kind == "rename" else seconds)
         except TimeoutError:
             raise
         except OSError as error:
@@ -131,7 +132,7 @@ def said(kind: str, ended: Race, where: str, path: str) -> Iterator[Finding]:
         )
         yield Finding(code, rules.severity, path, f"{tried}, of which {wrong}: {rules.why}", _ELSEWHERE)
     elif ended.refused:
-        how = ", ".join(f"{name} {times} times" for name, times in sorted(ended.refused.items()))
+        how = _counted(ended.refused)
         expected = "/".join(rules.refusal)
         what = f"{tried}, 1 winner each, but losers were told {how} in place of {expected}: workers stop at such errors"
         yield Finding(f"{rules.code}-odd-refusal", WARNING, path, what, "look at the server's log; " + _ELSEWHERE)
@@ -139,6 +140,10 @@ def said(kind: str, ended: Race, where: str, path: str) -> Iterator[Finding]:
         lost = f", {ended.untold} replies lost on the way (workers look after a failure)" if ended.untold else ""
         met = "" if ended.met else "; one process won all of them, so they hardly met"
         yield Finding(f"{rules.code}-exclusive", NOTE, path, f"{tried}, 1 winner each{lost}{met}")
+
+
+def _counted(errors: dict[str, int]) -> str:
+    return ", ".join(f"{name} {'once' if times == 1 else f'{times} times'}" for name, times in sorted(errors.items()))
 
 
 # -- other contests ---------------------------------------------------------------------------------
@@ -179,22 +184,48 @@ def replacing(rivals: Sequence[Rival], seconds: float, where: str = "another pro
     if not wrong:
         yield Finding("replace-atomic", NOTE, writer.place, f"{tried}, each time whole")
         return
-    how = ", ".join(f"{name} {times} times" for name, times in sorted(wrong.items()))
+    how = _counted(wrong)
+    if set(wrong) == {"ESTALE"}:
+        what = (
+            f"{tried}, and was told {how}, though it tried again: a command that reads at the moment of a change can"
+            " fail"
+            " and say so. Nothing is lost"
+        )
+        yield Finding(
+            "replace-goes-stale", WARNING, writer.place, what, "mount without nocto; NFS 4 does better than 3"
+        )
+        return
     why = (
         "a lease's record or a spool's settings can be missing or torn for whoever reads them at the moment of a change"
     )
     yield Finding("replace-not-atomic", ERROR, writer.place, f"{tried}, and found {how}: {why}", _ELSEWHERE)
 
 
-def locks(holder: Rival, other: Rival, where: str = "2 processes") -> Iterator[Finding]:
-    """Whether a lock excludes, and ends with its holder, who is killed for it."""
+def locks(holder: Rival, other: Rival, where: str = "2 processes", *, one_host: bool = True) -> Iterator[Finding]:
+    """Whether a lock excludes, and ends with its holder, who is killed for it.
+
+    ``one_host``: between processes of one host, where helpers beside each other rely on it, and not between two mounts.
+    """
     holder.ask("make", "flock.lock")
     holder.ask("make", "fcntl.lock")
     other.ask("sees", "listing", "fcntl.lock", None, 5.0)
     got = {how: _locked(holder, other, how) for how in ("flock", "fcntl")}
     holder.kill()
     freed = {how: _freed(other, how) for how, answer in got.items() if answer == "busy"}
-    yield from _about_locks(got, freed, where, other.place)
+    if got["flock"] != "busy" and not one_host:
+        what = f"locks: flock between {where} does not exclude ({_how(got['flock'])}). {_ONLY_SPEED}"
+        yield Finding("locks-not-shared", NOTE, other.place, what)
+    else:
+        yield from _about_locks(got, freed, where, other.place)
+
+
+_ONLY_SPEED = (
+    "Correctness does not rest on locks: only speed is lost, as idle workers read the queue at the same moment"
+)
+
+
+def _how(answer: str) -> str:
+    return "both hold it" if answer == "held" else answer
 
 
 def _locked(holder: Rival, other: Rival, how: str) -> str:
@@ -213,13 +244,10 @@ def _freed(other: Rival, how: str, seconds: float = 3.0) -> float | None:
 
 def _about_locks(got: dict[str, str], freed: dict[str, float | None], where: str, path: str) -> Iterator[Finding]:
     answer = got["flock"]
-    only_speed = (
-        "Correctness does not rest on locks: only speed is lost, as idle workers read the queue at the same moment"
-    )
     at_risk = "but helpers side by side in one handler that add rows to one table can spoil each other's"
     if answer == "busy" and freed["flock"] is None:
         what = (
-            f"flock: a lock of a killed process stays for more than 3 s. {only_speed}, {at_risk}, or wait a minute in"
+            f"flock: a lock of a killed process stays for more than 3 s. {_ONLY_SPEED}, {at_risk}, or wait a minute in"
             " vain"
         )
         yield Finding(
@@ -230,8 +258,7 @@ def _about_locks(got: dict[str, str], freed: dict[str, float | None], where: str
         what = f"locks: flock between {where} excludes and ends with its holder; {rest}"
         yield Finding("locks-work", NOTE, path, what)
     else:
-        how = "both hold it" if answer == "held" else answer
-        what = f"flock between {where} does not exclude ({how}). {only_speed}, {at_risk}"
+        what = f"flock between {where} does not exclude ({_how(answer)}). {_ONLY_SPEED}, {at_risk}"
         yield Finding(
             "locks-do-not-exclude", WARNING, path, what, "let a handler add rows to a table from one process at a time"
         )

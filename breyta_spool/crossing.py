@@ -102,7 +102,7 @@ def tried(one: str, other: str, lease_ms: int, seconds: float) -> Iterator[Findi
             yield from contests.replacing([here, there], seconds / 2, "the other mount")
             yield from _lateness(here, there, lease_ms)
         yield _names_asked_for(here, there)
-        yield from contests.locks(here, there, where)
+        yield from contests.locks(here, there, where, one_host=False)
 
 
 class _Late(NamedTuple):

@@ -62,7 +62,9 @@ def parse(line: str) -> Mount:
     _, _, _, _, point, of_mount = before.split(" ")[:6]
     kind, source, of_system = after.split(" ")[:3]
     options = dict(_option(text) for text in f"{of_system},{of_mount}".split(",") if text)
-    return Mount(_plain(point), kind, _plain(source), options)
+    mount = Mount(_plain(point), kind, _plain(source), options)
+    # MooseFS does not name itself where others do.
+    return mount._replace(type="fuse.mfs") if kind == "fuse" and mount.source.startswith("mfs#") else mount
 
 
 def _option(text: str) -> tuple[str, str]:

@@ -20,7 +20,7 @@ from breyta_spool.spool import Spool
 Told = Callable[[str], None]
 RIVALS = 4
 """How many processes race for one name."""
-RACE_SECONDS = 0.6
+RACE_SECONDS = 0.4
 """How long one race of many rounds may take, at most about twice that."""
 _SEVERITIES = (ERROR, WARNING, NOTE)
 
@@ -78,9 +78,12 @@ def _no_place(error: OSError, path: str) -> Finding:
 def _of_the_mount(spool: Spool, there: str | None, told: Told) -> Iterator[Finding]:
     told("the mount")
     durable = spool.settings.durability == "durable"
+    said: set[tuple[str, str]] = set()
     for root in (spool.root, there):
         if root is not None and (mount := mounts.mount_of(root)):
-            yield from mounts.judge(mount, durable)
+            # Of the other mount only what is other.
+            yield from (f for f in mounts.judge(mount, durable) if (f.code, f.message) not in said)
+            said |= {(f.code, f.message) for f in mounts.judge(mount, durable)}
     yield from exports.by_table(spool.root, durable)
     told("room and rights")
     yield from room.room(spool.root)

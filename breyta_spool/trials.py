@@ -241,7 +241,11 @@ def _resolution(path: str, stamps: list[float], coarse: int) -> Iterator[Finding
             " out early"
         )
         yield Finding(
-            "coarse-times", WARNING, path, what, f"use leases of at least {10 * coarse}s; the default is longer"
+            "coarse-times",
+            WARNING if coarse > 1 else NOTE,
+            path,
+            what,
+            f"use leases of at least {10 * coarse}s; the default is longer",
         )
 
 

@@ -91,13 +91,13 @@ def test_a_stick_cannot_hold_a_spool(tmp_path: Path) -> None:
     assert {"no-hard-links", "case-folding", "characters-refused", "coarse-times", "foreign-format"} <= found.keys()
 
 
-def test_times_in_whole_seconds_are_warned_of(tmp_path: Path, whole: bool) -> None:
+def test_times_in_whole_seconds_are_told_of(tmp_path: Path, whole: bool) -> None:
     if not whole:
         pytest.skip("only with --whole: it must wait for seconds to pass")
     # Inodes of 128 bytes, as ext3 had them, have no room for more.
     with image(tmp_path, "ext4", "-q", "-I", "128", size=512) as point:
         found = probed(point)
-    assert worse_than_a_note(found) == {"coarse-times": WARNING}
+    assert worse_than_a_note(found) == {}
     assert "steps of 1 s" in found["coarse-times"].message
 
 

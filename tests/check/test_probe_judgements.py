@@ -35,6 +35,10 @@ def test_a_line_of_the_table_of_mounts_is_taken_apart() -> None:
     assert mount.options["hard"] == ""
 
 
+def test_moosefs_is_known_by_its_source() -> None:
+    assert mounts.parse(r"36 35 0:40 / /mnt/m rw - fuse mfs\043192.0.2.10:9421 rw").type == "fuse.mfs"
+
+
 def test_the_mount_of_a_directory_is_the_one_the_kernel_says(tmp_path: Path) -> None:
     mount = mounts.mount_of(str(tmp_path))
     assert mount is not None
@@ -59,6 +63,7 @@ def test_nfs_4_as_it_is_by_default_is_nothing_to_warn_of(vers: str) -> None:
         ("xfs", "rw,attr2,inode64", {}),
         ("btrfs", "rw,ssd", {}),
         ("fuse.mfs", "rw", {}),
+        ("fuse", "rw", {"type-not-known": NOTE}),
         ("fuse.glusterfs", "rw", {}),
         ("ext2", "rw", {"no-journal": WARNING}),
         ("ext4", "rw,noload", {"no-journal": WARNING}),
@@ -176,6 +181,25 @@ def test_a_client_guesses_by_how_long_a_touch_takes(asked: float, touched: float
     assert exports.guessed(asked, touched, "/mnt/s", durable=False).severity == NOTE
 
 
+# -- locks ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("one_host", "expected"), [(True, ("locks-do-not-exclude", WARNING)), (False, ("locks-not-shared", NOTE))]
+)
+def test_locks_that_do_not_exclude_matter_on_one_host_only(
+    one_host: bool, expected: tuple[str, str], tmp_path: Path
+) -> None:
+    for side in "ab":
+        (tmp_path / side).mkdir()
+    for name in ("flock.lock", "fcntl.lock"):
+        (tmp_path / "b" / name).touch()
+    with Rival("a", str(tmp_path / "a")) as one, Rival("b", str(tmp_path / "b")) as other:
+        (found,) = contests.locks(one, other, one_host=one_host)
+    assert (found.code, found.severity) == expected
+    assert "both hold it" in found.message
+
+
 # -- races ------------------------------------------------------------------------------------------
 
 
@@ -222,7 +246,7 @@ def test_losers_must_learn_it_by_the_right_error() -> None:
     race = ended("create", [(1, [0], {}), (1, [], {"EIO": 1})], {"0": "a"})
     (found,) = contests.said("create", race, "2 processes", "/spool")
     assert (found.code, found.severity) == ("create-odd-refusal", WARNING)
-    assert "EIO 1 times in place of EEXIST" in found.message
+    assert "EIO once in place of EEXIST" in found.message
 
 
 def test_rivals_that_do_not_share_a_directory_both_win(tmp_path: Path) -> None:
