@@ -165,8 +165,7 @@ def appends(rivals: Sequence[Rival]) -> Iterator[Finding]:
     else:
         what = (
             f"append: of {2 * count} lines that 2 processes added at once {found} are there: helpers side by side in"
-            " one"
-            " handler can lose progress reports"
+            " one handler can lose progress reports"
         )
         yield Finding("append-overwrites", WARNING, place, what, "let a handler report from one process at a time")
 

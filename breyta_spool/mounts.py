@@ -192,10 +192,11 @@ def _foreign(mount: Mount, durable: bool) -> _Said:
         yield "object-store", ERROR, mount.point, f"{mount.type}: {why}", _ELSEWHERE
     elif mount.type == "fuse.sshfs":
         why = (
-            "sshfs caches what other hosts change for 20 s, has no locks between hosts, and cannot be asked to write to"
-            " the server's disk unless the server allows fsync: jobs can be seen late, and acknowledged ones be lost"
+            "sshfs replaces a file in two steps, lets two hosts both create one name, keeps what it has listed for"
+            " 20 s and"
+            " has no locks between hosts: jobs are seen late, and records can be missing or be somebody else's"
         )
-        yield "sshfs", WARNING, mount.point, why, _ELSEWHERE
+        yield "sshfs", ERROR, mount.point, why, _ELSEWHERE
     elif mount.type in _SHARED_WITH_A_HYPERVISOR:
         why = "a folder shared with a hypervisor: whether locks, links and fsync reach the host's disk is up to it"
         yield "shared-folder", WARNING, mount.point, f"{mount.type} is {why}", _ELSEWHERE

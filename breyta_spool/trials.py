@@ -80,15 +80,21 @@ def links(place: str) -> Iterator[Finding]:
         what = f"symbolic links do not work ({_name(error)}): the queue consists of them, so no job can be submitted"
         yield Finding("no-symlinks", ERROR, place, what, _ELSEWHERE)
     else:
-        got = os.readlink(f"{place}/entry")
-        if got == target:
-            yield Finding(
-                "symlinks", NOTE, place, f"symlinks: a relative target of {len(target)} bytes comes back as it was"
-            )
-        else:
-            what = f"a symbolic link to {target} comes back as {got[:100]!r}: entries of the queue lead nowhere"
-            yield Finding("symlinks-changed", ERROR, place, what, _ELSEWHERE)
+        yield from _read_back(place, target)
     yield from _hard_links(place)
+
+
+def _read_back(place: str, target: str) -> Iterator[Finding]:
+    try:
+        got = os.readlink(f"{place}/entry")
+    except OSError as error:
+        got = _name(error)
+    if got == target:
+        what = f"symlinks: a relative target of {len(target)} bytes comes back as it was"
+        yield Finding("symlinks", NOTE, place, what)
+    else:
+        what = f"a symbolic link to {target} comes back as {got[:100]!r}: entries of the queue lead nowhere"
+        yield Finding("symlinks-changed", ERROR, place, what, _ELSEWHERE)
 
 
 def _hard_links(place: str) -> Iterator[Finding]:
@@ -107,8 +113,9 @@ def _hard_links(place: str) -> Iterator[Finding]:
         return
     try:
         files.link(f"{place}/linked", f"{place}/taken")
-    except FileExistsError:
-        yield Finding("hard-links", NOTE, place, "hard links: work, and are refused where there is a file of that name")
+    except OSError as error:
+        what = f"hard links: work, and are refused ({_name(error)}) where there is a file of that name"
+        yield Finding("hard-links", NOTE, place, what)
     else:
         what = "a hard link replaced a file of its name: of two artifacts of one name the first can be lost"
         yield Finding("hard-link-replaces", ERROR, place, what, _ELSEWHERE)

@@ -75,7 +75,7 @@ def test_nfs_4_as_it_is_by_default_is_nothing_to_warn_of(vers: str) -> None:
         ("overlay", "rw,lowerdir=/l", {"overlay": WARNING}),
         ("overlay", "rw,volatile", {"overlay": WARNING, "overlay-volatile": ERROR}),
         ("overlay", "rw,fsync=volatile", {"overlay": WARNING, "overlay-volatile": ERROR}),
-        ("fuse.sshfs", "rw", {"sshfs": WARNING}),
+        ("fuse.sshfs", "rw", {"sshfs": ERROR}),
         ("fuse.s3fs", "rw", {"object-store": ERROR}),
         ("9p", "rw", {"shared-folder": WARNING}),
         ("drvfs", "rw", {"shared-folder": WARNING}),
