@@ -187,8 +187,7 @@ def replacing(rivals: Sequence[Rival], seconds: float, where: str = "another pro
     if set(wrong) == {"ESTALE"}:
         what = (
             f"{tried}, and was told {how}, though it tried again: a command that reads at the moment of a change can"
-            " fail"
-            " and say so. Nothing is lost"
+            " fail and say so. Nothing is lost"
         )
         yield Finding(
             "replace-goes-stale", WARNING, writer.place, what, "mount without nocto; NFS 4 does better than 3"

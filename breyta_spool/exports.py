@@ -109,8 +109,7 @@ def guessed(asked: float, touched: float, path: str, durable: bool) -> Finding:
         )
     what = (
         f"a guess: the server seems to acknowledge what is not on its disk yet, as {measured}. Either it exports with"
-        " async,"
-        f" and {_LOST}; or its disk has a cache with a battery, and all is well"
+        f" async, and {_LOST}; or its disk has a cache with a battery, and all is well"
     )
     remedy = "look on the server: 'exportfs -s' must say sync, or run 'breyta spool check' there, which knows"
     return Finding("export-seems-async", WARNING if durable else NOTE, path, what, remedy if durable else "")

@@ -172,8 +172,7 @@ def _overlay(mount: Mount, durable: bool) -> _Said:
             ERROR if durable else NOTE,
             mount.point,
             "this overlay is mounted 'volatile': it never writes to the disk when it is asked to, so a power cut can"
-            " take"
-            " jobs that were acknowledged",
+            " take jobs that were acknowledged",
             "mount it without 'volatile', or put the spool on a volume",
         )
     yield (
@@ -193,8 +192,7 @@ def _foreign(mount: Mount, durable: bool) -> _Said:
     elif mount.type == "fuse.sshfs":
         why = (
             "sshfs replaces a file in two steps, lets two hosts both create one name, keeps what it has listed for"
-            " 20 s and"
-            " has no locks between hosts: jobs are seen late, and records can be missing or be somebody else's"
+            " 20 s and has no locks between hosts: jobs are seen late, and records can be missing or be somebody else's"
         )
         yield "sshfs", ERROR, mount.point, why, _ELSEWHERE
     elif mount.type in _SHARED_WITH_A_HYPERVISOR:
@@ -231,8 +229,7 @@ def _nfs(mount: Mount, durable: bool) -> _Said:
             WARNING,
             mount.point,
             f"the mount option {soft} is set: when the server is away for a while, calls fail in the middle of a"
-            " write, so"
-            " attempts fail that would only have had to wait. Nothing acknowledged is lost",
+            " write, so attempts fail that would only have had to wait. Nothing acknowledged is lost",
             "remount with 'hard' (the default), and give long jobs a long --lease",
         )
     if "nocto" in mount.options:
@@ -241,8 +238,7 @@ def _nfs(mount: Mount, durable: bool) -> _Said:
             WARNING,
             mount.point,
             "the mount option nocto is set: what other hosts wrote is seen late, even by open, so a lease can look"
-            " run out"
-            " while its worker renews it, and a job is done twice (one result counts)",
+            " run out while its worker renews it, and a job is done twice (one result counts)",
             "remount without nocto",
         )
     yield from _nfs_locks(mount)
@@ -276,8 +272,7 @@ def _nfs_caches(mount: Mount) -> _Said:
             NOTE,
             mount.point,
             f"cache options: {', '.join(shown)}. Nothing here needs them: this program lists directories in place of"
-            " asking"
-            " for a name, and opens a file before it asks for its time, which is always fresh"
+            " asking for a name, and opens a file before it asks for its time, which is always fresh"
             + (". noac, actimeo=0 and sync make every call slower" if {"noac", "sync"} & set(shown) else ""),
             "",
         )

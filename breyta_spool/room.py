@@ -96,8 +96,7 @@ def sharing(root: str, place: str, group: str | None) -> Iterator[Finding]:
     if made.st_gid != number or not made.st_mode & stat.S_IWGRP:
         what = (
             f"a directory that this user makes gets the group {made.st_gid} and the mode"
-            f" {stat.S_IMODE(made.st_mode):o}, so"
-            f" that others of {group} cannot work on its jobs"
+            f" {stat.S_IMODE(made.st_mode):o}, so that others of {group} cannot work on its jobs"
         )
         remedy = "'umask 007' before programs that use the library; on NFS mount with the server's setgid honoured"
         yield Finding("group-not-inherited", WARNING, place, what, remedy)
