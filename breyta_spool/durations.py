@@ -16,12 +16,14 @@ from typing import Any
 from breyta_spool.errors import InvalidInput
 
 _UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_PART = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)(ms|s|m|h|d)")
+_PART = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)(ms|s|m|h|d)")
 _WHOLE = re.compile(rf"(?:{_PART.pattern})+")
 _RFC3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-5][0-9])",
     re.IGNORECASE,
 )
+_EARLIEST, _LATEST = -62_135_596_800_000, 253_402_300_799_999
+"""The first and the last millisecond of the years 1 to 9999."""
 _MAX = 100 * 365 * _UNITS["d"]
 _HINT = 'a duration looks like "250ms", "15s", "45m", "2h", "1h30m", or is a number of milliseconds'
 
@@ -71,7 +73,8 @@ def rfc3339(ms: float) -> str:
     >>> rfc3339(0)
     '1970-01-01T00:00:00.000Z'
     """
-    seconds, rest = divmod(int(ms), 1000)
+    # A file can be given any time; those that have no date are shown as the nearest that has one.
+    seconds, rest = divmod(int(max(_EARLIEST, min(ms, _LATEST))), 1000)
     return f"{_to_the_second(seconds)}.{rest:03d}Z"
 
 

@@ -23,7 +23,14 @@ def _refuse_constant(word: str) -> Any:
     raise ValueError(f"{word} is not JSON")
 
 
-_decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+def _finite(text: str) -> float:
+    value = float(text)
+    if value - value != 0:
+        raise ValueError(f"{text[:20]} is too large for a number")
+    return value
+
+
+_decoder = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
 _decode = _decoder.decode
 _SPACE = re.compile(r"[ \t\n\r\ufeff]+")
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(", ", ": ")).encode
@@ -171,16 +178,19 @@ def _lines_of(text: _Text) -> Iterator[Any]:
         yield parse(line, f"{text.what}, value {text.number}")
 
 
+_CONTAINERS = (dict, list, tuple)
+
+
 def check_depth(value: Any, what: str, depth: int = MAX_DEPTH) -> None:
     """Raise InvalidInput when a value nests deeper than ``depth``. Costs one visit to each container."""
-    level = [value] if isinstance(value, dict | list) else []
+    level = [value] if isinstance(value, _CONTAINERS) else []
     for _ in range(depth):
         if not level:
             return
         below: list[Any] = []
         for container in level:
             items = container.values() if isinstance(container, dict) else container
-            below += [item for item in items if isinstance(item, dict | list)]
+            below += [item for item in items if isinstance(item, _CONTAINERS)]
         level = below
     if level:
         raise InvalidInput(f"{what} nests deeper than {depth} levels")
@@ -191,7 +201,7 @@ def compact(value: Any, what: str = "the value") -> bytes:
     try:
         return _encode_compact(value).encode()
     except UnicodeEncodeError:
-        raise _half_a_character(what) from None
+        raise half_a_character(what) from None
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInput(f"{what} cannot be written as JSON: {error}") from None
 
@@ -203,10 +213,11 @@ def record(fields: dict[str, Any], what: str = "the record") -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:
-        raise _half_a_character(what) from None
+        raise half_a_character(what) from None
 
 
-def _half_a_character(what: str) -> InvalidInput:
+def half_a_character(what: str) -> InvalidInput:
+    """The error for text that is none."""
     # RFC 7493 (I-JSON), 2.1: other readers refuse such text or replace it silently.
     return InvalidInput(f"{what} holds half of a surrogate pair, which is not a character and cannot be stored")
 

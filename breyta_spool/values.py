@@ -18,7 +18,11 @@ from breyta_spool.errors import Damaged, InvalidInput
 
 LIMIT = 64 << 20
 """The most bytes of a value as JSON text."""
+FILE_LIMIT = 2 * LIMIT
+"""The most bytes of a value's file, where the text has a space after each comma and colon, and fields beside it."""
 LONGEST_TTL = 100 * 365 * 86_400
+_LAST_MINUTE = 253_402_300_740
+"""That of the year 9999, in seconds since 1970: a file may claim to be of any time."""
 _TRIES = 20
 
 
@@ -59,7 +63,7 @@ def link(job_dir: str, address: Address, due: float) -> str:
     Gives the path of the link.
     """
     root = job_dir.removesuffix(f"/{paths.job_place(address.job_id)}")
-    at = time.strftime("%Y%m%d-%H%M", time.gmtime(due)).split("-")
+    at = time.strftime("%Y%m%d-%H%M", time.gmtime(min(due, _LAST_MINUTE))).split("-")
     bucket = paths.Tree(root).expiring(*at)
     target = f"../../../{paths.job_place(address.job_id)}/{address.place}"
     for _ in range(_TRIES):
@@ -81,7 +85,10 @@ def load(job_dir: str, address: Address) -> tuple[dict[str, Any], float | None]:
     """
     path = f"{job_dir}/{address.place}"
     with open(files.open_below(job_dir, address.place), "rb") as file:
-        written, data = os.fstat(file.fileno()).st_mtime, file.read(LIMIT + (1 << 20))
+        opened = os.fstat(file.fileno())
+        if opened.st_size > FILE_LIMIT:
+            raise Damaged(f"{path} has {opened.st_size} bytes; at most {FILE_LIMIT} are expected there", path=path)
+        written, data = opened.st_mtime, file.read(FILE_LIMIT)
     try:
         found = jsonio.parse_object(data, path, jsonio.RECORD_DEPTH)
     except InvalidInput as error:
@@ -96,7 +103,7 @@ def ttl_of(found: dict[str, Any]) -> float | None:
     """How long a value is kept, in seconds from when its file was written; None for as long as the job."""
     ttl = found.get("ttlSeconds")
     if isinstance(ttl, int | float) and not isinstance(ttl, bool):
-        return ttl
+        return max(0, min(ttl, LONGEST_TTL))  # whatever a handler wrote there
     try:  # written before there was a ttlSeconds: both times are by one clock, so it does not matter by which
         times = [datetime.fromisoformat(str(found[name])) for name in ("createdAt", "expiresAt")]
         return (times[1] - times[0]).total_seconds()

@@ -47,7 +47,10 @@ class Bound:
         if self.backoff == "linear":
             pause += self.interval_ms * self.factor * (polls - 1)
         elif self.backoff == "exponential":
-            pause *= self.factor ** min(polls - 1, 200)
+            try:
+                pause *= self.factor ** min(polls - 1, 200)
+            except OverflowError:
+                pause = math.inf
         return min(pause, self.max_interval_ms or 86_400_000)
 
     @property
