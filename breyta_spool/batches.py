@@ -19,6 +19,8 @@ from breyta_spool.records import BatchRecord, read_record
 from breyta_spool.states import Status
 
 _WAITING = ".queue"
+MISSING_LIMIT = 100_000
+"""How many jobs of a batch may have been set aside."""
 _SPEC = {
     "payload": "payload",
     "metadata": "metadata",
@@ -189,12 +191,23 @@ def tally(claims: Claims, record: BatchRecord) -> Tally:
         if names := files.names_if_any(bucket):
             found |= dict.fromkeys(names, state)
             changed_at = max(changed_at, _modified(bucket))
+    _check_count(tree, record, len(found))
     numbers = range(1, record.requested_count + 1)
     members = [ids.job_in_batch(record.batch_id, number) for number in numbers]
     # In no list: it moved while they were read, or somebody removed its entry.
     told = {job_id: now for job_id in members if (now := found.get(job_id) or state_of(tree, job_id))}
     damaged = [job_id for job_id in members if job_id not in told] if len(told) < len(members) else []
     return Tally(told, damaged, changed_at)
+
+
+def _check_count(tree: paths.Tree, record: BatchRecord, in_lists: int) -> None:
+    """Raise Damaged for a batch that speaks of far more jobs than there are: a reader would count them for hours."""
+    if record.requested_count - in_lists <= MISSING_LIMIT:
+        return
+    there = len(files.names_if_any(tree.batch(record.batch_id)))
+    if record.requested_count - there > MISSING_LIMIT:
+        path = f"{tree.batch(record.batch_id)}/{paths.BATCH}"
+        raise Damaged(f"{path} speaks of {record.requested_count} jobs, but no more than {there} are there", path=path)
 
 
 def _lists(job_type: str) -> Iterator[tuple[str, str]]:

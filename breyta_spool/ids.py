@@ -25,6 +25,8 @@ _ULID_ALONE = re.compile(_ULID)
 JOB_ID_PATTERN = rf"job-({_ULID})(?:-([0-9]{{5,9}}))?"
 BATCH_ID_PATTERN = rf"batch-{_ULID}"
 _JOB_ID = re.compile(JOB_ID_PATTERN)
+MOST_IN_BATCH = 999_999_999
+"""The highest number of a batch's job: those have at most nine digits."""
 _LAST_MS = 253_402_300_799_999
 """The last millisecond of the year 9999, after which a day no longer has eight digits."""
 

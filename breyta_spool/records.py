@@ -97,7 +97,7 @@ class BatchRecord(Record):
     job_type: str = Field(pattern=f"^{paths.JOB_TYPE_PATTERN}$")
     workspace_id: str
     created_at: str
-    requested_count: PositiveInt = Field(description="how many jobs it has, numbered from 1")
+    requested_count: PositiveInt = Field(le=ids.MOST_IN_BATCH, description="how many jobs it has, numbered from 1")
     metadata: JsonObject = Field(default_factory=dict)
     root_workflow_id: str | None = None
     parent_step_id: str | None = None
