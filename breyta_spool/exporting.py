@@ -32,10 +32,17 @@ def as_csv(rows: Iterable[dict[str, Any]], columns: Sequence[str], *, safe: bool
     for row in rows:
         writer.writerow([_field(row.get(name), safe) for name in columns])
         if text.tell() > _PIECE:
-            yield text.getvalue().encode()
+            yield _bytes_of(text)
             text.seek(0)
             text.truncate()
-    yield text.getvalue().encode()
+    yield _bytes_of(text)
+
+
+def _bytes_of(text: io.StringIO) -> bytes:
+    try:
+        return text.getvalue().encode()
+    except UnicodeEncodeError:
+        raise jsonio.half_a_character("a row") from None
 
 
 def _field(value: Any, safe: bool) -> str:

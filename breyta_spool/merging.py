@@ -38,7 +38,7 @@ def key_of(row: dict[str, Any], fields: Sequence[str]) -> Key:
 
 def _text(value: Any) -> bytes:
     if type(value) is str:
-        return encode_basestring(value).encode()
+        return encode_basestring(value).encode("utf-8", "surrogatepass")
     if type(value) is float and value.is_integer():
         value = int(value)
     return jsonio.compact(value, "a key")
@@ -117,7 +117,7 @@ class _Plain:
         lead = names[: 1 + max((names.index(field) if field in first else _LONGEST_LEAD) for field in fields)]
         self._find: Any = lambda chunk: []
         self._order: Any = None
-        if len(lead) > _LONGEST_LEAD:
+        if len(lead) > _LONGEST_LEAD or not set(fields) <= set(lead):
             return
         members = [re.escape(jsonio.compact(name)) + b":" + (_KEY if name in fields else _SCALAR) for name in lead]
         # A line break is never inside a row, so what follows one is the beginning of a row.

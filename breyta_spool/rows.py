@@ -43,12 +43,20 @@ class Query:
         """Raise InvalidInput when the query has not the right form, or names a field that no row has."""
         where(self.where)
         _order(self.sort)
+        _page(self.limit, self.offset)
         known = set(columns)
         named = [clause[0] for clause in [*self.where, *self.sort]] + list(self.select)
         unknown = [name for name in named if name not in known]
         if known and unknown:
             some = ", ".join(sorted(known)[:30]) + (", .." if len(known) > 30 else "")
             raise InvalidInput(f"the table has no column {unknown[0]!r}", hint=f"its columns are {some}", field="where")
+
+
+def _page(limit: int | None, offset: int) -> None:
+    for field, value in (("limit", limit or 0), ("offset", offset)):
+        # Together they must still be a size that the system knows.
+        if not isinstance(value, int) or not 0 <= value < 1 << 62:
+            raise InvalidInput(f"{field}: {value!r} is not a whole number from 0", field=field)
 
 
 class Page:

@@ -241,8 +241,17 @@ def _is_description(meta: dict[str, Any]) -> bool:
     return (
         all(type(meta.get(name)) is int and meta[name] >= 0 for name in ("rowCount", "sizeBytes"))
         and all(_are_texts(meta.get(name)) for name in ("keyFields", "indexFields"))
+        and isinstance(meta.get("name"), str)
         and isinstance(columns, dict)
-        and all(isinstance(column, dict) and {"type", "nullable"} <= set(column) for column in columns.values())
+        and all(map(_is_column, columns.values()))
+    )
+
+
+def _is_column(column: Any) -> bool:
+    return (
+        isinstance(column, dict)
+        and isinstance(column.get("type", ""), str | None)
+        and isinstance(column.get("nullable"), bool)
     )
 
 
