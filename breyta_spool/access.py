@@ -234,7 +234,7 @@ def _no_key(scope: str, root: str) -> NotAllowed:
 def _same(stored: str, given: str) -> bool:
     import hmac
 
-    return hmac.compare_digest(stored.encode(), given.encode())
+    return hmac.compare_digest(stored.encode(errors="replace"), given.encode())
 
 
 def _fields(path: str) -> dict[str, Any]:

@@ -292,7 +292,7 @@ def _now() -> str:
 
 def _user() -> str:
     try:
-        return getpass.getuser()
+        return getpass.getuser().encode(errors="replace").decode()  # LOGNAME may be set to any bytes
     except (KeyError, OSError):
         return str(os.getuid())
 

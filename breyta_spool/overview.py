@@ -7,12 +7,18 @@ from typing import Any
 
 from breyta_spool import ids, paths
 from breyta_spool.access import JOBS_READ
+from breyta_spool.errors import doing
 from breyta_spool.spool import Spool
 
 
 def overview(spool: Spool) -> dict[str, Any]:
     """The spool's settings, jobs by type and list (from the index), damaged ones, workers, free bytes and inodes."""
     spool.access.need(JOBS_READ)
+    with doing("look over the spool"):
+        return _overview(spool)
+
+
+def _overview(spool: Spool) -> dict[str, Any]:
     room = os.statvfs(spool.root)
     set_aside = [] if spool.access.limited else spool.index.names(spool.tree.top(paths.LOST_AND_FOUND))
     return {
@@ -33,7 +39,7 @@ def _counts(spool: Spool) -> dict[str, dict[str, int]]:
     counts: dict[str, dict[str, int]] = {}
     for index_list in spool.index.lists():
         kind, _, name = index_list.partition("/")
-        status, job_type = (kind, name) if kind != "finished" else tuple(name.split(".", 1))
+        status, job_type = (kind, name) if kind != "finished" else name.partition(".")[::2]
         jobs = sum(len(spool.index.names(spool.tree.top(f"{index_list}/{b}"))) for b in spool.index.buckets(index_list))
         if jobs and spool.access.allows(job_type):
             counts.setdefault(job_type, {})[status] = jobs

@@ -131,7 +131,7 @@ class Spool:
                 data = files.read(path, jobs.RECORD_LIMIT)
             except (FileNotFoundError, NotADirectoryError):
                 hint = f"'breyta spool init {root}' makes one"
-                if "jobs" in files.names_if_any(root):
+                if "jobs" in files.names_at_root(root):
                     hint = "there is a jobs/, though: bring spool.json back from a backup"
                 raise NoSuchSpool(f"there is no spool at {root}", hint=hint, path=root) from None
         try:
@@ -255,7 +255,7 @@ class Spool:
             seen = files.modified(path)
         except (FileNotFoundError, Damaged):
             return None
-        alive = now - seen <= 3 * worker.beat_ms / 1000
+        alive = (now - seen) * 1000 <= 3 * worker.beat_ms
         return worker.model_copy(update={"last_seen_at": durations.rfc3339(seen * 1000), "alive": alive})
 
     # -- work ---------------------------------------------------------------------------------------
@@ -277,15 +277,16 @@ class Spool:
         self.access.need(JOBS_WORKER, job_type)
         paths.check_worker_id(worker_id)
         lease_ms = lease_duration(lease, self.settings.default_lease_ms)
+        worker_labels = submitting.checked_metadata(labels, "labels")
         queue = self._queues.pop((job_type, batch_id), None) or self.queue(job_type, batch_id)
         try:
             with doing("claim a job"):
                 if time.monotonic() >= self._next_reap.get(job_type, 0.0):
                     self._next_reap[job_type] = time.monotonic() + REAP_SECONDS
                     self.claims.expire(job_type)
-                held = self.claims.claim(queue, job_type, worker_id, dict(labels or {}), lease_ms)
+                held = self.claims.claim(queue, job_type, worker_id, worker_labels, lease_ms)
                 if held is None and self.claims.expire(job_type):
-                    held = self.claims.claim(queue, job_type, worker_id, dict(labels or {}), lease_ms)
+                    held = self.claims.claim(queue, job_type, worker_id, worker_labels, lease_ms)
         finally:
             # Also after a failure: the next claim goes on behind the job that could not be had.
             self._queues[job_type, batch_id] = queue
@@ -520,7 +521,7 @@ def _check_listing(job_type: str | None, limit: int, *, job_id: str | None = Non
 
 
 def _check_limit(limit: int | None) -> None:
-    if limit is not None and (not isinstance(limit, int) or limit < 1):
+    if limit is not None and (not isinstance(limit, int) or not 1 <= limit < 1 << 63):
         raise InvalidInput(f"limit: {limit!r} is not a whole number from 1", field="limit")
 
 
@@ -552,7 +553,7 @@ def find_root(start: str) -> str | None:
     """The nearest directory upwards with a spool.json; None when there is none."""
     at = os.path.abspath(start)
     while True:
-        if paths.SPOOL_FILE in files.names_if_any(at):
+        if paths.SPOOL_FILE in files.names_at_root(at):
             return at
         above = os.path.dirname(at)
         if above == at:
@@ -562,6 +563,6 @@ def find_root(start: str) -> str | None:
 
 def _user() -> str:
     try:
-        return getpass.getuser()
+        return getpass.getuser().encode(errors="replace").decode()  # LOGNAME may be set to any bytes
     except (KeyError, OSError):
         return str(os.getuid())

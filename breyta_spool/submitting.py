@@ -46,7 +46,7 @@ def build_request(
         "payloadSha256": hashlib.sha256(data).hexdigest(),
         "metadata": checked_metadata(given.get("metadata")),
         **lineage(given),
-        "retryOf": given.get("retry_of"),
+        "retryOf": _text("retryOf", given.get("retry_of")),
     }
     return request, data
 
@@ -145,14 +145,14 @@ def _text(field: str, given: str | None) -> str | None:
     return given
 
 
-def checked_metadata(given: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Metadata as records hold it. Raises InvalidInput."""
+def checked_metadata(given: Mapping[str, Any] | None, field: str = "metadata") -> dict[str, Any]:
+    """Metadata, or a worker's labels, as records hold them. Raises InvalidInput."""
     if given is not None and not isinstance(given, Mapping):
-        raise InvalidInput(f"metadata must be an object, not {jsonio.kind_of(given)}", field="metadata")
+        raise InvalidInput(f"{field} must be an object, not {jsonio.kind_of(given)}", field=field)
     metadata = dict(given or {})
-    jsonio.check_depth(metadata, "metadata")
-    if metadata and len(jsonio.compact(metadata, "metadata")) > METADATA_LIMIT:
-        raise InvalidInput(f"metadata: more than {METADATA_LIMIT} bytes", field="metadata")
+    jsonio.check_depth(metadata, field)
+    if metadata and len(jsonio.compact(metadata, field)) > METADATA_LIMIT:
+        raise InvalidInput(f"{field}: more than {METADATA_LIMIT} bytes", field=field)
     return metadata
 
 

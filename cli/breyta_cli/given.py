@@ -180,7 +180,10 @@ def _directory(where: str) -> str:
     if where.startswith("file:"):
         from urllib.parse import unquote, urlsplit
 
-        url = urlsplit(where)
+        try:
+            url = urlsplit(where)
+        except ValueError as error:
+            raise InvalidInput(f"{where} is not a URL: {error}", hint="file:///abs/dir is one") from None
         if url.netloc not in ("", "localhost") or not url.path.startswith("/"):
             raise InvalidInput(f"{where} does not name a directory of this host", hint="file:///abs/dir does")
         return unquote(url.path)

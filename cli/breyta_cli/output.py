@@ -71,5 +71,7 @@ def _workspace_id() -> str | None:
 
 def _print(document: dict[str, Any]) -> None:
     pretty = bool(_options.get("pretty")) or sys.stdout.isatty()
-    text = json.dumps(document, ensure_ascii=False, indent=2 if pretty else None)
+    # Where the locale has other characters, JSON can do without.
+    ascii_only = not (sys.stdout.encoding or "").lower().startswith("utf")
+    text = json.dumps(document, ensure_ascii=ascii_only, indent=2 if pretty else None)
     sys.stdout.write(text.encode("utf-8", "surrogatepass").decode("utf-8", "replace") + "\n")
