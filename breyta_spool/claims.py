@@ -15,7 +15,7 @@ from typing import Any
 
 from breyta_spool import durations, expiring, files, finishing, ids, jobs, jsonio, outputs, owners, paths, states
 from breyta_spool.barrier import Barrier
-from breyta_spool.errors import Damaged, NotFound, SpoolError
+from breyta_spool.errors import Damaged, InvalidInput, NotFound, SpoolError
 from breyta_spool.index import Index, Queue, status_in
 from breyta_spool.outputs import AttemptDir
 from breyta_spool.records import JobRecord, SpoolRecord
@@ -126,7 +126,7 @@ class Claims:
                 pass
             # RACE: somebody else was faster, or this is not the job's first attempt: only a listing tells.
             found = self.index.settle(job_id, job_type, paths.queued(job_type))
-            if found is None or found.state != states.QUEUED:
+            if found is None or found.state != states.QUEUED or found.attempt >= states.MOST_ATTEMPTS:
                 return None
             queued = found
         return None
@@ -137,8 +137,7 @@ class Claims:
         try:
             files.make_dir(directory.path)
         except FileExistsError:  # left by a claim that was undone half-way, or planted
-            if os.path.islink(directory.path):
-                raise Damaged(f"{directory.path} is a link, not a directory", path=directory.path) from None
+            directory.check_place()
         now = outputs.now()
         claim = {
             "jobId": directory.job_id,
@@ -209,7 +208,11 @@ class Claims:
 
     def _change_lease(self, directory: AttemptDir, lease_ms: int) -> None:
         path = f"{directory.path}/{paths.CLAIM}"
-        claim = jsonio.parse_object(files.read(path, jobs.RECORD_LIMIT), path)
+        directory.check_place()
+        try:
+            claim = jsonio.parse_object(files.read(path, jobs.RECORD_LIMIT), path, jsonio.RECORD_DEPTH)
+        except InvalidInput as error:
+            raise Damaged(error.message, path=path) from None
         if claim.get("leaseMs") != lease_ms:
             files.replace(path, jsonio.record({**claim, "leaseMs": lease_ms}))
 
@@ -239,6 +242,7 @@ class Claims:
     def _publish(self, directory: AttemptDir, outcome: Outcome, data: bytes) -> None:
         """Write the result and make it count. Raises LeaseLost, OSError."""
         result = f"{directory.path}/{paths.RESULT}"
+        directory.check_place()
         try:
             files.write_new(result, data)
         except FileExistsError:

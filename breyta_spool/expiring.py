@@ -34,7 +34,8 @@ def _sweep_bucket(index: Index, bucket: str, now: float) -> int:
     for entry in index.names(bucket):
         address = _address_of(entry)
         if address is not None:
-            with suppress(Damaged):  # who reads the job or the value is told
+            # Who reads the job or the value is told; a directory is no link of ours.
+            with suppress(Damaged, IsADirectoryError):
                 swept += _sweep_entry(index, f"{bucket}/{entry}", address, now)
     files.remove_dir_if_empty(bucket)
     return swept

@@ -27,6 +27,7 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _APPEND = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 _LOCK = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+_WALK = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY
 _CHUNK = 1 << 20
 _STALE_TRIES = 4
 
@@ -129,7 +130,8 @@ def writing_new(path: str) -> Iterator[Callable[[bytes], None]]:
 def aside_of(path: str) -> str:
     """A name beside a file, for what is on its way to it: nobody else uses it, and readers pass over it."""
     directory, name = os.path.split(path)
-    return os.path.join(directory, f".{name[:200]}.{os.getpid()}.{time.monotonic_ns():x}")
+    name = os.fsdecode(os.fsencode(name)[:200])  # names are bounded in bytes
+    return os.path.join(directory, f".{name}.{os.getpid()}.{time.monotonic_ns():x}")
 
 
 def forget(path: str) -> None:
@@ -158,7 +160,10 @@ def append(path: str, data: bytes) -> None:
     """
     fd = _do("append", path, os.open, path, _APPEND, 0o666)
     try:
-        size = os.fstat(fd).st_size
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):  # a write to a pipe may wait for ever
+            raise Damaged(f"{path} is not a regular file", path=path)
+        size = found.st_size
         if size and os.pread(fd, 1, size - 1) != b"\n":
             data = b"\n" + data
         written = os.write(fd, data)
@@ -216,7 +221,7 @@ def link(source: str, path: str) -> None:
 
 def truncate(path: str, size: int) -> None:
     """Cut a file to a size in bytes."""
-    fd = _do("truncate", path, os.open, path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    fd = _do("truncate", path, os.open, path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         os.ftruncate(fd, size)
     finally:
@@ -239,7 +244,8 @@ def alone(lock_file: str) -> Iterator[None]:
 
     Raises TimeoutError when another one holds the lock for a minute.
     """
-    fd = _do("lock", lock_file, os.open, lock_file, _LOCK, 0o666)
+    with _no_link(lock_file):
+        fd = _do("lock", lock_file, os.open, lock_file, _LOCK, 0o666)
     try:
         _wait_for_lock(fd, lock_file)
         yield
@@ -312,7 +318,11 @@ def swap_to_ours(directory: str, old: str, new: str) -> bool:
 
 def touch(path: str) -> None:
     """Set a file's times to now, by the clock of the file server. Raises FileNotFoundError."""
-    _do("touch", path, os.utime, path)
+    _do("touch", path, _touch, path)
+
+
+def _touch(path: str) -> None:
+    os.utime(path, follow_symlinks=False)
 
 
 def unlink(path: str) -> None:
@@ -435,22 +445,31 @@ def _copy_bytes(source: int, destination: int, size: int) -> None:
 # -- reading ----------------------------------------------------------------------------------------
 
 
+@contextmanager
+def _no_link(path: str) -> Iterator[None]:
+    """Turn what the system says of a link, or a directory, where a file was expected into Damaged."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EMLINK):
+            raise Damaged(f"{path} is a symbolic link where a file was expected", path=path) from None
+        if error.errno in (errno.EISDIR, errno.ENXIO):
+            raise Damaged(f"{path} is not a regular file", path=path) from None
+        raise
+
+
 def read(path: str, limit: int) -> bytes:
     """The whole of a regular file of at most ``limit`` bytes. Raises FileNotFoundError, Damaged.
 
     A symlink at the end of the path, a device, a pipe or a larger file is Damaged: nothing of ours looks like that.
     """
-    # All of it is tried again, not only the open: on NFS a file that is replaced between the two goes stale.
-    return _look(_read, path, limit)
+    with _no_link(path):
+        # All of it is tried again, not only the open: on NFS a file that is replaced between the two goes stale.
+        return _look(_read, path, limit)
 
 
 def _read(path: str, limit: int) -> bytes:
-    try:
-        fd = os.open(path, _READ)
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.EMLINK):
-            raise Damaged(f"{path} is a symbolic link where a file was expected", path=path) from None
-        raise
+    fd = os.open(path, _READ)
     try:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
@@ -466,19 +485,26 @@ def _read(path: str, limit: int) -> bytes:
 
 
 def read_ends(path: str, head: int, tail: int) -> tuple[bytes, bytes]:
-    """The first and the last bytes of a file that grows; the same bytes twice when it is small."""
-    fd = _look(os.open, path, _READ)
+    """The first and the last bytes of a file that grows; the same bytes twice when it is small.
+
+    Raises FileNotFoundError, Damaged for what is no regular file.
+    """
+    with _no_link(path):
+        return _look(_read_ends, path, head, tail)
+
+
+def _read_ends(path: str, head: int, tail: int) -> tuple[bytes, bytes]:
+    fd = os.open(path, _READ)
     try:
-        size = os.fstat(fd).st_size
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise Damaged(f"{path} is not a regular file", path=path)
         first = os.read(fd, head)
-        if size <= len(first):
+        if found.st_size <= len(first):
             return first, first
-        return first, os.pread(fd, tail, max(0, size - tail))
+        return first, os.pread(fd, tail, max(0, found.st_size - tail))
     finally:
         os.close(fd)
-
-
-_WALK = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY
 
 
 def open_below(top: str, place: str) -> int:
@@ -527,34 +553,95 @@ def names(directory: str) -> list[str]:
     return _look(os.listdir, directory)
 
 
+_NO_DIRECTORY = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+
+
 def names_if_any(directory: str) -> list[str]:
-    """The names in a directory, none when it is not there."""
+    """The names in a directory, none when it is not there, or is a link that somebody has put in its place."""
     try:
-        return names(directory)
-    except (FileNotFoundError, NotADirectoryError):
+        return _look(_names_in, directory)
+    except OSError as error:
+        if error.errno not in _NO_DIRECTORY:
+            raise
         return []
+
+
+def names_at_root(root: str) -> list[str]:
+    """The same for the root of a spool, which may be reached by a link."""
+    try:
+        return names(root)
+    except OSError as error:
+        if error.errno not in _NO_DIRECTORY:
+            raise
+        return []
+
+
+def _names_in(directory: str) -> list[str]:
+    fd = os.open(directory, _WALK)
+    try:
+        return os.listdir(fd)
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def scanning(directory: str) -> Iterator[Iterator[str]]:
+    """The names in a directory that may have many, one by one; none where ``names_if_any`` gives none."""
+    with _entries(directory) as entries:
+        yield (entry.name for entry in entries)
 
 
 def kinds_if_any(directory: str) -> dict[str, bool]:
     """The names in a directory but hidden ones, each with whether it is a directory itself, and not a link to one."""
+    with _entries(directory) as entries:
+        return {e.name: e.is_dir(follow_symlinks=False) for e in entries if e.name[0] != "."}
+
+
+@contextmanager
+def _entries(directory: str) -> Iterator[Iterator[os.DirEntry[str]]]:
     try:
-        with _look(os.scandir, directory) as entries:
-            return {e.name: e.is_dir(follow_symlinks=False) for e in entries if e.name[0] != "."}
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
+        fd = _look(os.open, directory, _WALK)
+    except OSError as error:
+        if error.errno not in _NO_DIRECTORY:
+            raise
+        yield iter(())
+        return
+    try:
+        with os.scandir(fd) as entries:
+            yield entries
+    finally:
+        os.close(fd)
+
+
+def check_no_link(top: str, place: str) -> None:
+    """Raise Damaged when one of the directories at ``place`` below ``top`` is a link, or something else than one.
+
+    For the moment before a write: what is put there later than that is not seen. What is not there is fine.
+    """
+    at = top
+    for name in place.split("/"):
+        at = f"{at}/{name}"
+        try:
+            mode = os.lstat(at).st_mode
+        except FileNotFoundError:
+            return
+        if not stat.S_ISDIR(mode):
+            raise Damaged(f"{at} is a link or a file, not a directory", path=at)
 
 
 def modified(path: str) -> float:
     """When a file was last written or touched, in seconds of the file server's clock. Raises FileNotFoundError.
 
-    Opened before it is asked: on NFS that is what brings fresh attributes.
+    Opened before it is asked: on NFS that is what brings fresh attributes. Raises Damaged for a link.
     """
-    return _look(_asked, path).st_mtime
+    with _no_link(path):
+        return _look(_asked, path).st_mtime
 
 
 def changed(path: str) -> float:
     """When a file was last renamed or written, in seconds of the file server's clock. Raises FileNotFoundError."""
-    return _look(_asked, path).st_ctime
+    with _no_link(path):
+        return _look(_asked, path).st_ctime
 
 
 def _asked(path: str) -> os.stat_result:

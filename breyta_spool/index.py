@@ -75,7 +75,7 @@ class Index:
 
     def check_there(self) -> None:
         """Raise NoSuchSpool when the spool is gone: unmounted, or removed."""
-        if paths.SPOOL_FILE not in files.names_if_any(self.tree.root):
+        if paths.SPOOL_FILE not in files.names_at_root(self.tree.root):
             raise NoSuchSpool(
                 f"the spool at {self.tree.root} is gone", hint="is the share mounted?", path=self.tree.root
             )
@@ -168,11 +168,8 @@ class Index:
     @staticmethod
     def some(directory: str, count: int) -> list[str]:
         """The ids of some of the jobs in a bucket, at most ``count``."""
-        try:
-            with os.scandir(directory) as entries:
-                return list(islice((entry.name for entry in entries if ids.is_job_id(entry.name)), count))
-        except (FileNotFoundError, NotADirectoryError):
-            return []
+        with files.scanning(directory) as names:
+            return list(islice(filter(ids.is_job_id, names), count))
 
     def has_batch(self, index_list: str, batch_id: str) -> bool:
         """Whether the batch of a bucket is there. The bucket of one that is not is dropped once it is old.
@@ -231,13 +228,10 @@ class Queue:
             seen = 0
             if ids.is_batch_id(bucket) and not self._index.has_batch(self._list, bucket):
                 continue
-            try:
-                with os.scandir(path) as entries:
-                    while names := [e.name for e in islice(entries, WINDOW)]:
-                        seen += len(names)
-                        self._window.extend(sorted(filter(ids.is_job_id, names), key=ids.order))
-                        yield
-            except (FileNotFoundError, NotADirectoryError):
-                continue
+            with files.scanning(path) as found:
+                while names := list(islice(found, WINDOW)):
+                    seen += len(names)
+                    self._window.extend(sorted(filter(ids.is_job_id, names), key=ids.order))
+                    yield
             if not seen:
                 self._index.prune(self._list, bucket)

@@ -9,13 +9,24 @@ from typing import Any
 
 from breyta_spool import durations, files, ids, jsonio, outputs, paths, states
 from breyta_spool.errors import Damaged, InvalidInput, SpoolError
-from breyta_spool.records import CancelRecord, ClaimRecord, Job, JobRecord, ResultRecord, read_fields, read_record
+from breyta_spool.records import (
+    CancelRecord,
+    ClaimRecord,
+    Job,
+    JobRecord,
+    Progress,
+    ResultRecord,
+    read_fields,
+    read_record,
+)
 
 RECORD_LIMIT = 4 << 20
 """The most bytes of a record other than a payload or a result."""
 RESULT_LIMIT = 64 << 20
 PAYLOAD_CEILING = 1 << 30
 _ENDS = 1 << 16
+_LINES = 100
+"""How far back from the end of its file the last report is looked for."""
 Fields = dict[str, Any]
 
 _ATTEMPT = re.compile(r"attempt-([1-9][0-9]{0,5})")
@@ -100,6 +111,7 @@ def accepted_result(job_dir: str, status: states.Status) -> Fields | None:
     if not needs_result(status) and status.state != states.CANCELLED:
         return None
     try:
+        files.check_no_link(job_dir, paths.attempt_name(status.attempt))
         result = _fields(f"{job_dir}/{paths.attempt_name(status.attempt)}/{paths.RESULT}", RESULT_LIMIT)
     except Damaged:
         if needs_result(status):
@@ -119,18 +131,33 @@ def needs_result(status: states.Status) -> bool:
     return status.state in (states.SUCCEEDED, states.NO_CHANGES, states.FAILED)
 
 
-def _progress(job_dir: str, attempt: int) -> tuple[Fields | None, str | None]:
+def _progress(job_dir: str, attempt: int, trusting: bool) -> tuple[Fields | None, str | None]:
     """The last progress report of an attempt, and when its handler was started."""
     path = f"{job_dir}/{paths.attempt_name(attempt)}/{paths.PROGRESS}"
     try:
         head, tail = files.read_ends(path, _ENDS, outputs.LINE_LIMIT + _ENDS)
-    except FileNotFoundError:
+    except (FileNotFoundError, Damaged):
         return None, None
-    first = _report(head.split(b"\n", 1)[0])
+    report = _report if trusting else _sound_report
+    first = report(head.split(b"\n", 1)[0])
     # The last line that is whole: one may be half written, or have been cut off by a full disk.
-    last = next(filter(None, map(_report, reversed(tail.split(b"\n")[:-1]))), None)
+    last = next(filter(None, map(report, _last_lines(tail))), None)
     started = first and first["status"] in (states.STARTED, states.RUNNING)
     return last, first["updatedAt"] if first and started else None
+
+
+def _last_lines(tail: bytes) -> list[bytes]:
+    """The last whole lines, the very last first: of a handler that writes what is no report, not all."""
+    lines = tail.rsplit(b"\n", _LINES + 1)[-_LINES - 1 : -1]
+    return lines[::-1]
+
+
+def _sound_report(line: bytes) -> Fields | None:
+    fields = _report(line)
+    try:
+        return fields and read_fields(Progress, fields, paths.PROGRESS).to_map()
+    except Damaged:
+        return None
 
 
 def _report(line: bytes) -> Fields | None:
@@ -146,10 +173,18 @@ def load_job(job_dir: str, status: states.Status, listed: list[str], payload_lim
 
     Its files' fields are put into one map, and that is checked once. Raises FileNotFoundError, Damaged.
     """
+    try:
+        return read_fields(Job, _job_fields(job_dir, status, listed, payload_limit, trusting=True), job_dir)
+    except Damaged:
+        # What a handler left beside its result must not hide the job: so without what is no claim, report or artifact.
+        return read_fields(Job, _job_fields(job_dir, status, listed, payload_limit, trusting=False), job_dir)
+
+
+def _job_fields(job_dir: str, status: states.Status, listed: list[str], payload_limit: int, trusting: bool) -> Fields:
     request, payload = _request(job_dir, payload_limit)
     result = accepted_result(job_dir, status)
     numbers = sorted(int(match[1]) for name in listed if (match := _ATTEMPT.fullmatch(name)))
-    read = [_attempt(job_dir, number, status, result) for number in numbers if number <= status.attempt]
+    read = [_attempt(job_dir, number, status, result, trusting) for number in numbers if number <= status.attempt]
     attempts = [attempt for attempt, _ in read]
     last, progress = read[-1] if read and attempts[-1]["attempt"] == status.attempt else (_NO_ATTEMPT, None)
     # The server's clock may tick in steps of some milliseconds: no job was heard of before it was claimed.
@@ -158,14 +193,14 @@ def load_job(job_dir: str, status: states.Status, listed: list[str], payload_lim
     completed = _completed_at(job_dir, status, result)
     error = result.get("error") if result else _error(job_dir, status, last)
     times = (request.get("createdAt"), touched, completed, progress["updatedAt"] if progress else None)
-    fields: Fields = {
+    return {
         **request,
         "status": states.reported(status.state, progress["status"] if progress else _in_process(last)),
         "payload": jsonio.parse(payload, f"{job_dir}/{paths.PAYLOAD}"),
         "batchId": ids.batch_of(request["jobId"]),
         "attempt": status.attempt,
         "startedAt": last["startedAt"],
-        "updatedAt": max(time for time in times if isinstance(time, str)),
+        "updatedAt": max((time for time in times if isinstance(time, str)), default=None),
         "completedAt": completed,
         "lastHeartbeatAt": touched,
         "workerId": last.get("workerId"),
@@ -180,15 +215,15 @@ def load_job(job_dir: str, status: states.Status, listed: list[str], payload_lim
         "attempts": attempts,
         "cancelRequested": paths.CANCEL in listed,
     }
-    return read_fields(Job, fields, job_dir)
 
 
 _NO_ATTEMPT: Fields = {"startedAt": None}
 
 
-def _attempt(job_dir: str, number: int, status: states.Status, result: Fields | None) -> tuple[Fields, Fields | None]:
-    claim = _claim(job_dir, number) or {}
-    progress, started = _progress(job_dir, number)
+def _attempt(
+    job_dir: str, number: int, status: states.Status, result: Fields | None, trusting: bool
+) -> tuple[Fields, Fields | None]:
+    claim, progress, started = _said_by(job_dir, number, trusting)
     fields: Fields = {
         "attempt": number,
         "startedAt": started or claim.get("startedAt"),
@@ -204,6 +239,18 @@ def _attempt(job_dir: str, number: int, status: states.Status, result: Fields | 
     return fields, progress
 
 
+def _said_by(job_dir: str, number: int, trusting: bool) -> tuple[Fields, Fields | None, str | None]:
+    """The claim of an attempt, its last progress report, and when its handler was started."""
+    try:
+        files.check_no_link(job_dir, paths.attempt_name(number))
+    except Damaged:
+        return {}, None, None
+    claim = _claim(job_dir, number) or {}
+    if not trusting and load_claim(job_dir, number) is None:
+        claim = {}
+    return claim, *_progress(job_dir, number, trusting)
+
+
 def _in_process(last: Fields) -> str | None:
     return states.STARTED if last["startedAt"] else None
 
@@ -214,6 +261,7 @@ def _artifacts(job_dir: str, status: states.Status, result: Fields | None) -> An
     if not status.attempt or status.state == states.QUEUED:
         return []
     try:
+        files.check_no_link(job_dir, paths.attempt_name(status.attempt))
         return outputs.attached(f"{job_dir}/{paths.attempt_name(status.attempt)}")
     except SpoolError:
         return []  # the list of an attempt that nobody finished, torn by a power cut

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from breyta_spool import paths
+from breyta_spool import files, paths
 from breyta_spool.index import status_in
 
 if TYPE_CHECKING:
@@ -25,12 +25,11 @@ class HandlerLog:
         self._offset = 0
 
     def new(self) -> Iterator[bytes]:
-        """What has been written since the last call, in chunks."""
+        """What has been written since the last call, in chunks. Raises Damaged for what is no log."""
         if self._fixed is None and (status := status_in(self._job_dir)) and status.attempt != self._attempt:
             self._attempt, self._offset = status.attempt, 0
-        path = f"{self._job_dir}/{paths.attempt_name(self._attempt or 0)}/{paths.LOG}"
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            fd = files.open_below(self._job_dir, f"{paths.attempt_name(self._attempt or 0)}/{paths.LOG}")
         except FileNotFoundError:
             return
         try:

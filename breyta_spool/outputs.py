@@ -5,6 +5,7 @@ Used by the worker and, inside a handler, by the helper commands; so this import
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import time
@@ -13,7 +14,7 @@ from typing import Any
 
 from breyta_spool import addresses, durations, files, jsonio, paths, states, values
 from breyta_spool.columns import EVOLVE, STRICT
-from breyta_spool.errors import InvalidInput, LeaseLost
+from breyta_spool.errors import Damaged, InvalidInput, LeaseLost
 from breyta_spool.tables import APPEND, UPSERT, Table
 
 LINE_LIMIT = 1 << 20
@@ -57,6 +58,10 @@ class AttemptDir:
         if self.status_name not in files.names_if_any(self.job_dir):
             raise lease_lost(self.job_id, self.attempt)
 
+    def check_place(self, below: str = "") -> None:
+        """Raise Damaged when somebody has put a link in the place of a directory that is about to be written into."""
+        files.check_no_link(self.job_dir, f"{paths.attempt_name(self.attempt)}{below}")
+
     def report(self, status: str, message: str, details: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
         """Add a progress report; gives it back. Raises LeaseLost, InvalidInput."""
         line = {
@@ -66,10 +71,12 @@ class AttemptDir:
             "metrics": metrics,
             "updatedAt": now(),
         }
+        jsonio.check_depth(line, "the progress report")
         data = jsonio.compact(line, "the progress report") + b"\n"
         if len(data) > LINE_LIMIT:
             raise InvalidInput(f"a progress report has at most {LINE_LIMIT} bytes, this one has {len(data)}")
         self.check_held()
+        self.check_place()
         files.append(f"{self.path}/{paths.PROGRESS}", data)
         return line
 
@@ -84,6 +91,7 @@ class AttemptDir:
         """Copy a file into the job's artifacts; gives its description. Raises LeaseLost, InvalidInput."""
         filename = os.path.basename(os.path.abspath(file))
         self.check_held()
+        self.check_place(f"/{paths.ARTIFACTS}")
         files.make_dirs(self.artifacts, self.path)
         name, (size, sha256) = self._copy(file, _file_name(filename))
         described = {
@@ -119,6 +127,7 @@ class AttemptDir:
     ) -> dict[str, Any]:
         """Store a JSON value under a key of the job; gives its description. Raises LeaseLost, InvalidInput."""
         name = paths.check_artifact_name(key, "key") if key else _name_of(label)
+        jsonio.check_depth(value, f"the value of {name!r}")
         stored = jsonio.compact(value, f"the value of {name!r}")
         if len(stored) > values.LIMIT:
             raise InvalidInput(f"a value has at most {values.LIMIT} bytes, this one has {len(stored)}", field="value")
@@ -126,6 +135,7 @@ class AttemptDir:
             raise InvalidInput(f"ttlSeconds: {ttl_seconds} is not between 1 and {values.LONGEST_TTL}", field="ttl")
         fields = values.fields(self.job_id, name, value, content_type, ttl_seconds)
         self.check_held()
+        self.check_place(f"/{paths.ARTIFACTS}/kv")
         files.make_dirs(f"{self.artifacts}/kv", self.path)
         values.write(self.job_dir, addresses.Address(self.workspace, "kv", self.job_id, self.attempt, name), fields)
         described = {
@@ -161,6 +171,7 @@ class AttemptDir:
         if isinstance(rows, str | bytes | Mapping) or not isinstance(rows, Iterable):
             raise InvalidInput(f"rows must be an array of objects, not {jsonio.kind_of(rows)}", field="rows")
         self.check_held()
+        self.check_place(f"/{paths.ARTIFACTS}/tables")
         to = Table(f"{self.artifacts}/tables", name)
         # Rows may be long in coming; by then the lease may be another's, and the table part of a result.
         meta = to.write(rows, write_mode, schema_mode, key_fields or [], index_fields or [], self.check_held)
@@ -191,7 +202,11 @@ class AttemptDir:
         """The attached artifacts as a result lists them: tables, which have stopped growing, with size and sha256."""
         if self.only_here and not self._used:
             return []  # a function in this process did all there was to do, and attached nothing
-        artifacts = attached(self.path)
+        try:
+            self.check_place(f"/{paths.ARTIFACTS}/tables")
+            artifacts = attached(self.path)
+        except Damaged:
+            return []  # a handler may leave anything here, and its job is to end all the same
         tables = self._address("result/table", "")
         for described in artifacts:
             uri = described.get("resourceUri")
@@ -212,6 +227,7 @@ class AttemptDir:
         data = jsonio.compact(described, "the artifact") + b"\n"
         if len(data) > LINE_LIMIT:
             raise InvalidInput(f"an artifact's description has at most {LINE_LIMIT} bytes, this one has {len(data)}")
+        self.check_place()
         files.append(f"{self.path}/{paths.ATTACHED}", data)
         return described
 
@@ -228,7 +244,10 @@ def attached(attempt_path: str) -> list[dict[str, Any]]:
 def parsed(data: bytes) -> list[dict[str, Any]]:
     """The same from the bytes of that list."""
     found: dict[str, dict[str, Any]] = {}
-    for line in data.split(b"\n")[:-1]:  # what follows the last newline is being written, or never was to its end
+    for line in io.BytesIO(data):
+        if not line.startswith(b"{") or not line.endswith(b"\n"):
+            continue  # what follows the last newline is being written, or never was to its end
+        line = line[:-1]
         try:
             described = jsonio.parse_object(line, paths.ATTACHED, jsonio.RECORD_DEPTH)
         except InvalidInput:

@@ -74,8 +74,7 @@ class Resources:
         address, job_dir = self._admit(uri)
         with self._reading(address, job_dir):
             described = self._described(job_dir, address.attempt).get(address.uri, {})
-            known = {"resourceUri": address.uri, "type": address.type, **_of_job(address), **described}
-            return known | self._now(address, job_dir)
+            return described | _told_by(address) | self._now(address, job_dir)
 
     def read(self, uri: str, offset: int = 0, limit: int | None = PAGE_BYTES) -> Fields:
         """The ``content`` of a file, when it is text, from ``offset`` on and at most ``limit`` bytes of it; the
@@ -286,7 +285,7 @@ class Resources:
                 continue  # described by a handler, and lies elsewhere
             wanted = (address.job_id, address.attempt) == (job_id, status.attempt) and type in (None, address.type)
             if wanted and not (fields.get("expiresAt") and self._is_gone(address, job_dir)):
-                yield {"resourceUri": uri, "type": address.type, **_of_job(address), **fields}
+                yield fields | _told_by(address)
 
     def _is_gone(self, address: Address, job_dir: str) -> bool:
         try:
@@ -320,8 +319,10 @@ def _job_type(job_dir: str) -> str:
         raise Damaged(error.message, path=path) from None
 
 
-def _of_job(address: Address) -> Fields:
-    return {"jobId": address.job_id, "attempt": address.attempt, "name": address.name}
+def _told_by(address: Address) -> Fields:
+    """What the address itself says: no description of a handler's may say otherwise."""
+    whose = {"jobId": address.job_id, "attempt": address.attempt, "name": address.name}
+    return {"resourceUri": address.uri, "type": address.type, **whose}
 
 
 def _expired(address: Address, when: str) -> NotFound:

@@ -40,6 +40,9 @@ PARTIALLY_FAILED = "partially_failed"
 BATCH_TERMINAL = (COMPLETED, PARTIALLY_FAILED, FAILED, CANCELLED)
 BATCH_ALL = (QUEUED, RUNNING, *BATCH_TERMINAL)
 
+MOST_ATTEMPTS = 999_999
+"""The highest number that a status file's name can hold; what submitters may ask for is far below."""
+
 PREFIX = "status."
 _NAME = re.compile(
     r"status\.(queued|leased|succeeded|no_changes|failed|cancelled|timed_out)\.(0|[1-9][0-9]{0,5})(?:\.([0-9a-z]{1,32}))?"
