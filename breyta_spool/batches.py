@@ -150,7 +150,7 @@ def _withdraw(claims: Claims, staged: str, place: str, bucket: str) -> None:
 
 def load(claims: Claims, batch_id: str) -> BatchRecord:
     """What was requested. Raises NotFound, Damaged."""
-    path = f"{claims.tree.batch(batch_id)}/{paths.BATCH}"
+    path = f"{claims.index.check_way(claims.tree.batch(batch_id))}/{paths.BATCH}"
     try:
         record = read_record(BatchRecord, files.read(path, jobs.RECORD_LIMIT), path)
     except FileNotFoundError:

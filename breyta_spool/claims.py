@@ -115,6 +115,10 @@ class Claims:
     def _win(self, job_dir: str, job_id: str, job_type: str) -> Status | None:
         """Rename the status file to leased with a new token; None when the job cannot be had."""
         queued = Status(states.QUEUED, 0)
+        try:
+            self.index.job_dir(job_id)
+        except Damaged:
+            return None  # a link in its place: readers of the job itself are told
         for _ in range(3):
             leased = Status(states.LEASED, queued.attempt + 1, ids.new_token())
             try:
@@ -170,7 +174,7 @@ class Claims:
 
     def set_aside(self, job_id: str, reason: str) -> None:
         """Keep a job whose request is damaged where nobody claims it, with a note that says why."""
-        self.index.make_dirs(self.tree.top(paths.LOST_AND_FOUND))
+        self.index.make_dirs(self.index.check_way(self.tree.top(paths.LOST_AND_FOUND)))
         kept = self.tree.set_aside(job_id)
         if files.names_if_any(kept):
             kept = f"{kept}.{ids.new_token()}"  # somebody brought it back, and it was damaged again
@@ -182,7 +186,7 @@ class Claims:
 
     def find(self, job_id: str, token: str) -> Held:
         """The lease that a token belongs to. Raises NotFound, LeaseLost."""
-        job_dir = self.tree.job(job_id)
+        job_dir = self.index.job_dir(job_id)
         status = status_in(job_dir)
         if status is None:
             raise no_such_job(job_id, self.tree)
@@ -372,7 +376,7 @@ class Claims:
 
     def request_cancel(self, job_id: str, job_type: str, requested_by: str, reason: str) -> Status:
         """The same without the barrier."""
-        job_dir = self.tree.job(job_id)
+        job_dir = self.index.job_dir(job_id)
         for _ in range(20):
             status = status_in(job_dir)
             if status is None:
@@ -396,7 +400,7 @@ class Claims:
         return self._cancel_queued(job_id, job_type, Status(states.QUEUED, 0), Status(states.CANCELLED, 0))
 
     def _cancel_queued(self, job_id: str, job_type: str, queued: Status, cancelled: Status) -> bool:
-        if not files.swap(self.tree.job(job_id), queued.name, cancelled.name):
+        if not files.swap(self.index.job_dir(job_id), queued.name, cancelled.name):
             return False
         self.index.move(job_id, paths.queued(job_type), paths.finished(cancelled.state, job_type))
         return True

@@ -50,7 +50,7 @@ def _address_of(entry: str) -> Address | None:
 
 def _sweep_entry(index: Index, entry: str, address: Address, now: float) -> bool:
     """Remove a value if it has expired, and its link if it is of no use any more; whether the value went."""
-    job_dir = index.tree.job(address.job_id)
+    job_dir = index.job_dir(address.job_id)
     status = status_in(job_dir)
     if status is not None and status.state == states.LEASED and status.attempt == address.attempt:
         return False  # RACE: its helper may be writing a new value under that key; the next sweep comes in an hour

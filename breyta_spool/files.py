@@ -158,7 +158,8 @@ def append(path: str, data: bytes) -> None:
 
     Half a line that an earlier writer left is ended first, so that it spoils only itself.
     """
-    fd = _do("append", path, os.open, path, _APPEND, 0o666)
+    with _no_link(path):
+        fd = _do("append", path, os.open, path, _APPEND, 0o666)
     try:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):  # a write to a pipe may wait for ever

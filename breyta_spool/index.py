@@ -22,6 +22,7 @@ WINDOW = 4096
 """How many names of a bucket are held in memory at once."""
 COMPANY = 32
 """For how many claims after a lost race a worker takes turns with others at reading the queue."""
+_WAYS = 4096
 DANGLING_SECONDS = 3600
 """How old a link to a job that is not there must be before it is dropped: its submitter may just be slow."""
 
@@ -49,6 +50,32 @@ class Index:
 
     def __init__(self, tree: paths.Tree) -> None:
         self.tree = tree
+        self._real: set[str] = set()
+
+    def check_way(self, directory: str) -> str:
+        """Give a directory of the spool back, unless it is a link or reached by one. Raises Damaged.
+
+        Looked at once for each directory, not each time: what is below a minute, a bucket or a batch is much.
+        """
+        if directory not in self._real:
+            files.check_no_link(self.tree.root, directory[len(self.tree.root) + 1 :])
+            if len(self._real) > _WAYS:
+                self._real.clear()
+            if os.path.lexists(directory):
+                self._real.add(directory)
+        return directory
+
+    def job_dir(self, job_id: str) -> str:
+        """A job's directory, for whoever goes on to its files. Raises Damaged for a link in its place or on the way."""
+        job_dir = self.tree.job(job_id)
+        files.check_no_link(self.check_way(os.path.dirname(job_dir)), job_id)
+        return job_dir
+
+    def _bucket(self, index_list: str, job_id: str) -> None:
+        try:
+            self.check_way(self.tree.bucket(index_list, job_id))
+        except Damaged as error:  # of the index, not of the job
+            raise OSError(errno.ELOOP, "a link where a directory was expected", error.details["path"]) from None
 
     def add(self, job_id: str, job_type: str) -> str:
         """Make the entry of a job that is about to be published; gives its path."""
@@ -57,6 +84,7 @@ class Index:
     def put(self, job_id: str, index_list: str) -> str:
         """Make a job's entry in a list, unless it is there; gives its path."""
         entry = self.tree.entry(index_list, job_id)
+        self._bucket(index_list, job_id)
         self._link(job_id, entry)
         return entry
 
@@ -94,6 +122,8 @@ class Index:
     def move(self, job_id: str, source: str, destination: str, *, make: bool = True) -> None:
         """Move a job's entry from one list to another; ``make`` it there when it is missing."""
         old, new = self.tree.entry(source, job_id), self.tree.entry(destination, job_id)
+        self._bucket(source, job_id)
+        self._bucket(destination, job_id)
         try:
             files.rename(old, new)
         except FileNotFoundError:
@@ -111,7 +141,7 @@ class Index:
         An entry without a job is dropped once it is old: until then its submitter may still be at work.
         """
         try:
-            status = status_in(self.tree.job(job_id))
+            status = status_in(self.job_dir(job_id))
         except Damaged:
             return None  # readers of the job itself say what is wrong with it
         if status is None:
@@ -176,8 +206,11 @@ class Index:
 
         A submitter that died between its two last renames leaves such a bucket, and it may have many entries.
         """
-        if batch_id in files.names_if_any(os.path.dirname(self.tree.batch(batch_id))):
-            return True
+        try:
+            if batch_id in files.names_if_any(self.check_way(os.path.dirname(self.tree.batch(batch_id)))):
+                return True
+        except Damaged:
+            return False
         bucket = f"{self.tree.root}/{index_list}/{batch_id}"
         with suppress(FileNotFoundError):
             if self.now() - files.modified(bucket) > DANGLING_SECONDS:

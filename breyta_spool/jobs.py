@@ -72,8 +72,9 @@ def _fields(path: str, limit: int) -> Fields | None:
 
 def load_claim(job_dir: str, attempt: int) -> ClaimRecord | None:
     """Who took the lease of an attempt; None when that was not written, not yet, or not to its end."""
-    fields = _claim(job_dir, attempt)
     try:
+        files.check_no_link(job_dir, paths.attempt_name(attempt))
+        fields = _claim(job_dir, attempt)
         return read_fields(ClaimRecord, fields, paths.CLAIM) if fields else None
     except Damaged:
         return None

@@ -19,7 +19,7 @@ class HandlerLog:
     """What the handler of a job wrote: of one attempt, or of the last and those that come after it."""
 
     def __init__(self, spool: Spool, job_id: str, attempt: int | None) -> None:
-        self._job_dir = spool.tree.job(job_id)
+        self._job_dir = spool.index.job_dir(job_id)
         self._fixed = attempt
         self._attempt = attempt
         self._offset = 0

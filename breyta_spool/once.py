@@ -82,7 +82,7 @@ def _reserved(claims: Claims, link: str) -> str:
 
 def _existing(claims: Claims, job_id: str) -> JobRecord | None:
     """What the job was asked for, None when it is not there. One that a power cut has torn is set aside."""
-    job_dir = claims.tree.job(job_id)
+    job_dir = claims.index.job_dir(job_id)
     status = status_in(job_dir)
     if status is None:
         return None

@@ -27,7 +27,7 @@ class Reader:
 
         A job whose result was torn by a power cut is put back to be done again, and shows as that.
         """
-        job_dir = self.tree.job(job_id)
+        job_dir = self.claims.index.job_dir(job_id)
         listed = files.names_if_any(job_dir) if listed is None else listed
         for _ in range(10):
             status = None

@@ -32,7 +32,7 @@ from breyta_spool import (
 from breyta_spool import values as kv
 from breyta_spool.access import RECORD_LIMIT, RESOURCES_READ, Access
 from breyta_spool.addresses import KV, TABLE, Address
-from breyta_spool.errors import Conflict, Damaged, InvalidInput, NotFound, SpoolError, doing
+from breyta_spool.errors import Conflict, Damaged, InvalidInput, NotFound, SpoolError, doing, shown
 from breyta_spool.index import Index, status_in
 from breyta_spool.rows import Page, Query, identity
 from breyta_spool.snapshot import OpenTable
@@ -194,7 +194,7 @@ class Resources:
                 hint="name the spool of that workspace with --spool",
                 uri=uri,
             )
-        return address, self._index.tree.job(address.job_id)
+        return address, self._index.job_dir(address.job_id)
 
     @contextmanager
     def _table(self, uri: str) -> Iterator[OpenTable]:
@@ -266,8 +266,8 @@ class Resources:
         return listing.jobs(self._index)
 
     def _attached_to(self, job_id: str, type: str | None, prefix: str) -> Iterator[Fields]:  # noqa: A002
-        job_dir = self._index.tree.job(job_id)
         try:
+            job_dir = self._index.job_dir(job_id)
             status = status_in(job_dir)
             if status is None or not status.attempt or status.state == states.QUEUED:
                 return
@@ -307,7 +307,7 @@ class Resources:
 def _whole(**given: Any) -> None:
     for field, value in given.items():
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 63:
-            raise InvalidInput(f"{field}: {value!r} is not a whole number from 0", field=field)
+            raise InvalidInput(f"{field}: {shown(value)} is not a whole number from 0", field=field)
 
 
 def _job_type(job_dir: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from breyta_spool import durations, files, ids, jsonio, owners, paths, states
 from breyta_spool.claims import Claims
-from breyta_spool.errors import InvalidInput, doing
+from breyta_spool.errors import InvalidInput, doing, shown
 from breyta_spool.records import SpoolRecord
 from breyta_spool.states import Status
 
@@ -110,6 +110,7 @@ _NEW = Status(states.QUEUED, 0).name
 
 def move_into_place(claims: Claims, staged: str, place: str) -> None:
     """Publish what was staged; the directory above its place is made when it is missing."""
+    claims.index.check_way(os.path.dirname(place))
     try:
         files.publish(staged, place)
     except FileNotFoundError:
@@ -130,7 +131,7 @@ def _count(field: str, given: int | None, default: int | None) -> int | None:
     if given is None:
         return default
     if not isinstance(given, int) or isinstance(given, bool) or not 1 <= given <= 100_000:
-        raise InvalidInput(f"{field}: {given!r} is not a whole number from 1 to 100000", field=field)
+        raise InvalidInput(f"{field}: {shown(given)} is not a whole number from 1 to 100000", field=field)
     return given
 
 

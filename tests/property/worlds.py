@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from breyta_spool import Spool
+from breyta_spool.errors import doing
 from breyta_spool.logs import HandlerLog
 from breyta_spool.overview import overview
 from breyta_spool.rows import Query
@@ -162,6 +163,14 @@ def _reads(spool: Spool, world: Full) -> Iterator[tuple[str, Callable[[], object
     yield "keys", lambda: spool.accounts.keys(world.account)
 
 
+def _looked_after(spool: Spool) -> None:
+    with doing("look after the spool"):
+        try:
+            spool.claims.expire(TYPE)
+        finally:
+            spool.claims.sweep()
+
+
 def _raw(spool: Spool, uri: str) -> bytes:
     with spool.resources.open(uri) as pieces:
         return b"".join(pieces)
@@ -177,8 +186,7 @@ def _writes(spool: Spool, world: Full) -> Iterator[tuple[str, Callable[[], objec
     yield "attach", lambda: _attach(spool.lease(world.leased, world.token).dir, world.root.parent)
     yield "cancel leased", lambda: spool.cancel(world.leased)
     yield "finish", lambda: spool.lease(world.leased, world.token).complete(outputs={"n": 2})
-    yield "expire", lambda: spool.claims.expire(TYPE)
-    yield "sweep", spool.claims.sweep
+    yield "expire", lambda: _looked_after(spool)
     yield "claim", lambda: spool.claim(TYPE, "worker-2")
     yield "submit", lambda: spool.submit(TYPE, idempotency_key="again")
     yield "cancel", lambda: spool.cancel(world.queued)
