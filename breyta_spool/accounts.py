@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from breyta_spool import access, durations, files, ids, jsonio, paths
 from breyta_spool.access import Access
-from breyta_spool.errors import Conflict, Damaged, InvalidInput, NotFound, doing
+from breyta_spool.errors import Conflict, Damaged, InvalidInput, NotFound, doing, shown
 from breyta_spool.records import AccountRecord, Key, KeyRecord, Record, RevokedRecord, read_record
 
 METADATA_LIMIT = 64 << 10
@@ -300,7 +300,7 @@ def _user() -> str:
 def _account_id(text: str) -> str:
     if not isinstance(text, str) or not ids.is_account_id(text):
         hint = "it looks like sa-01JD0W3Z8Q4X5V6B7N8M9K0P1R; 'breyta service-accounts list' shows them"
-        raise InvalidInput(f"not the id of a service account: {_shown(text)}", hint=hint, field="serviceAccountId")
+        raise InvalidInput(f"not the id of a service account: {shown(text)}", hint=hint, field="serviceAccountId")
     return text
 
 
@@ -320,13 +320,13 @@ def _no_key_of(whose: str, key_id: str) -> NotFound:
 
 def _name(text: str) -> str:
     if not isinstance(text, str) or not 1 <= len(text) <= 100 or not text.isprintable() or text != text.strip():
-        raise InvalidInput(f"name: {_shown(text)} is not a name: 1 to 100 characters that can be printed", field="name")
+        raise InvalidInput(f"name: {shown(text)} is not a name: 1 to 100 characters that can be printed", field="name")
     return text
 
 
 def _status(text: str) -> str:
     if text not in (access.ACTIVE, access.DISABLED):
-        raise InvalidInput(f"unknown status {_shown(text)}: allowed are active, disabled", field="status")
+        raise InvalidInput(f"unknown status {shown(text)}: allowed are active, disabled", field="status")
     return text
 
 
@@ -351,8 +351,3 @@ def _expiry(text: str | None) -> str | None:
     if ms <= time.time() * 1000:
         raise InvalidInput(f"expiresAt: {text} is in the past, by this host's clock", field="expiresAt")
     return durations.rfc3339(ms)
-
-
-def _shown(text: object) -> str:
-    shown = repr(text)
-    return shown if len(shown) <= 80 else shown[:77] + "..."

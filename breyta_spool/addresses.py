@@ -13,7 +13,7 @@ import re
 from typing import NamedTuple
 
 from breyta_spool import ids, paths
-from breyta_spool.errors import InvalidInput
+from breyta_spool.errors import InvalidInput, shown
 
 PREFIX = "res://v1/ws/"
 FILE, KV, TABLE = "file", "kv", "table"
@@ -57,6 +57,5 @@ def parse(uri: str) -> Address:
     match = _ADDRESS.fullmatch(uri) if isinstance(uri, str) else None
     name = match[5].replace("%20", " ") if match else ""
     if match is None or " " in match[5] or not ids.is_job_id(match[3]) or not paths.is_artifact_name(name):
-        shown = repr(uri) if len(repr(uri)) <= 200 else f"{repr(uri)[:197]}..."
-        raise InvalidInput(f"not the address of a resource: {shown}", hint=_HINT, field="uri")
+        raise InvalidInput(f"not the address of a resource: {shown(uri, 200)}", hint=_HINT, field="uri")
     return Address(match[1], _TYPES[match[2]], match[3], int(match[4]), name)

@@ -13,7 +13,7 @@ import time
 from functools import lru_cache
 from typing import Any
 
-from breyta_spool.errors import InvalidInput
+from breyta_spool.errors import InvalidInput, shown
 
 _UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _PART = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)(ms|s|m|h|d)")
@@ -40,13 +40,13 @@ def milliseconds(value: Any, *, field: str = "duration") -> int:
         elif _WHOLE.fullmatch(text):
             total = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
         else:
-            raise InvalidInput(f"{field}: {value!r} is not a duration", hint=_HINT, field=field, given=value)
+            raise InvalidInput(f"{field}: {shown(value)} is not a duration", hint=_HINT, field=field, given=value)
     elif isinstance(value, int | float) and not isinstance(value, bool) and value == value:
         total = value
     else:
-        raise InvalidInput(f"{field}: {value!r} is not a duration", hint=_HINT, field=field)
+        raise InvalidInput(f"{field}: {shown(value)} is not a duration", hint=_HINT, field=field)
     if not 0 <= total <= _MAX:
-        raise InvalidInput(f"{field}: {value!r} is out of range", hint=_HINT, field=field)
+        raise InvalidInput(f"{field}: {shown(value)} is out of range", hint=_HINT, field=field)
     return round(total)
 
 
@@ -92,7 +92,7 @@ def epoch_ms(text: str, *, field: str = "time") -> int:
         except (ValueError, OverflowError):
             pass  # the 31st of February
     hint = 'a time looks like "2026-11-22T15:30:00Z" or "2026-11-22T16:30:00+01:00"'
-    raise InvalidInput(f"{field}: {text!r} is not an RFC 3339 time with an offset", hint=hint, field=field)
+    raise InvalidInput(f"{field}: {shown(text)} is not an RFC 3339 time with an offset", hint=hint, field=field)
 
 
 @lru_cache(maxsize=8)

@@ -94,6 +94,19 @@ class StorageError(SpoolError):
     code = "storage_error"
 
 
+def shown(value: object, limit: int = 80) -> str:
+    """A value that somebody gave as errors show it: not longer than ``limit`` characters, whatever it is.
+
+    >>> shown("x" * 100, 20)
+    "'xxxxxxxxxxxxxxxx..."
+    """
+    try:
+        text = repr(value)
+    except ValueError:  # a number with more digits than Python writes
+        text = f"a value of type {type(value).__name__}"
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
 _REMEDIES = {
     errno.ENOSPC: ("the disk is full", "free some space or inodes (df, df -i), then try again"),
     errno.EDQUOT: ("the disk quota is used up", "free some space or ask for more quota, then try again"),

@@ -31,7 +31,8 @@ class Context:
 
     def __init__(self, path: str, fields: dict[str, Any]) -> None:
         for name, kind in _FIELDS.items():
-            if not isinstance(fields.get(name), kind):
+            value = fields.get(name)
+            if not isinstance(value, kind) or (isinstance(value, str) and "\0" in value):
                 raise InvalidInput(f"{path} is not a worker context: {name} is missing or wrong", path=path)
         self.result_file: str = fields["resultFile"]
         self.root: str = fields["spool"]

@@ -13,7 +13,7 @@ import threading
 import time
 from functools import lru_cache
 
-from breyta_spool.errors import InvalidInput
+from breyta_spool.errors import InvalidInput, shown
 
 _LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [a + b for a in _LETTERS for b in _LETTERS]
@@ -95,7 +95,7 @@ def check_job_id(text: str) -> str:
     """Give the job id back when it is one. Raises InvalidInput; after this the id is safe as a file name."""
     if not isinstance(text, str) or not is_job_id(text):
         raise InvalidInput(
-            f"not a job id: {_shown(text)}",
+            f"not a job id: {shown(text)}",
             hint="a job id looks like job-01JD0W3Z8Q4X5V6B7N8M9K0P1R; 'breyta jobs list' shows them",
             field="jobId",
         )
@@ -116,7 +116,7 @@ def check_batch_id(text: str) -> str:
     """Give the batch id back when it is one. Raises InvalidInput; after this the id is safe as a file name."""
     if not isinstance(text, str) or not is_batch_id(text):
         raise InvalidInput(
-            f"not a batch id: {_shown(text)}",
+            f"not a batch id: {shown(text)}",
             hint="a batch id looks like batch-01JD0W3Z8Q4X5V6B7N8M9K0P1R; 'breyta jobs batches list' shows them",
             field="batchId",
         )
@@ -182,8 +182,3 @@ def _milliseconds(ulid: str) -> int:
     for letter in ulid[:10]:
         value = value << 5 | _VALUES[letter]
     return value
-
-
-def _shown(text: object) -> str:
-    shown = repr(text)
-    return shown if len(shown) <= 80 else shown[:77] + "..."

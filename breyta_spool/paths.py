@@ -6,7 +6,7 @@ import re
 from functools import lru_cache
 
 from breyta_spool import ids, states
-from breyta_spool.errors import InvalidInput
+from breyta_spool.errors import InvalidInput, shown
 
 SPOOL_FILE = "spool.json"
 TOP = ("jobs", "queued", "leased", "finished", "workers", "accounts", "tmp", "locks")
@@ -40,8 +40,7 @@ _ARTIFACT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@+ -]{0,119}")
 
 def _check(pattern: re.Pattern[str], text: str, field: str, what: str) -> str:
     if not isinstance(text, str) or not pattern.fullmatch(text):
-        shown = repr(text) if len(repr(text)) <= 60 else f"{repr(text)[:57]}... ({len(text)} characters)"
-        raise InvalidInput(f"{field}: {shown} is not {what}", field=field)
+        raise InvalidInput(f"{field}: {shown(text, 60)} is not {what}", field=field)
     return text
 
 

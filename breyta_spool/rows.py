@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any
 
 from breyta_spool import jsonio
-from breyta_spool.errors import InvalidInput
+from breyta_spool.errors import InvalidInput, shown
 
 Row = dict[str, Any]
 Test = Callable[[Row], bool]
@@ -56,7 +56,7 @@ def _page(limit: int | None, offset: int) -> None:
     for field, value in (("limit", limit or 0), ("offset", offset)):
         # Together they must still be a size that the system knows.
         if not isinstance(value, int) or not 0 <= value < 1 << 62:
-            raise InvalidInput(f"{field}: {value!r} is not a whole number from 0", field=field)
+            raise InvalidInput(f"{field}: {shown(value)} is not a whole number from 0", field=field)
 
 
 class Page:
@@ -109,17 +109,17 @@ def where(clauses: Any) -> Test:
 
 def _test(clause: Any) -> Test:
     if not isinstance(clause, list | tuple) or len(clause) not in (2, 3) or not isinstance(clause[0], str):
-        raise InvalidInput(f"not a clause of a filter: {_shown(clause)}", hint=_HINT, field="where")
+        raise InvalidInput(f"not a clause of a filter: {shown(clause)}", hint=_HINT, field="where")
     field, predicate = clause[0], clause[1]
     if predicate not in PREDICATES:
-        raise InvalidInput(f"unknown predicate {_shown(predicate)}", hint=_HINT, field="where")
+        raise InvalidInput(f"unknown predicate {shown(predicate)}", hint=_HINT, field="where")
     if predicate == "is-null":
         return _is_null(field, clause[2] if len(clause) == 3 else True)
     if len(clause) == 2:
-        raise InvalidInput(f"{_shown(clause)}: {predicate} needs a value", hint=_HINT, field="where")
+        raise InvalidInput(f"{shown(clause)}: {predicate} needs a value", hint=_HINT, field="where")
     value = clause[2]
     if value is None or (predicate == "in" and isinstance(value, list | tuple) and None in value):
-        raise InvalidInput(f"{_shown(clause)} compares with null", hint="is-null tells", field="where")
+        raise InvalidInput(f"{shown(clause)} compares with null", hint="is-null tells", field="where")
     return _comparison(field, predicate, value)
 
 
@@ -227,7 +227,7 @@ def _order(clauses: Any) -> list[tuple[str, bool]]:
         direction = clause[1] if fits and len(clause) == 2 else "asc"
         if not fits or direction not in ("asc", "desc"):
             raise InvalidInput(
-                f"not a clause of a sort: {_shown(clause)}", hint='[["finding_id", "asc"]], or "desc"', field="sort"
+                f"not a clause of a sort: {shown(clause)}", hint='[["finding_id", "asc"]], or "desc"', field="sort"
             )
         found.append((clause[0], direction == "desc"))
     return found
@@ -259,8 +259,3 @@ def sort_key(clauses: Any) -> Callable[[Row], Any]:
         return parts
 
     return key
-
-
-def _shown(value: Any) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 80 else shown[:77] + "..."

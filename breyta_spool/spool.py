@@ -42,7 +42,17 @@ from breyta_spool.access import JOBS_READ, JOBS_SUBMIT, JOBS_WORKER, Access
 from breyta_spool.accounts import AccountStore
 from breyta_spool.barrier import Barrier
 from breyta_spool.claims import Claims
-from breyta_spool.errors import Conflict, Damaged, InvalidInput, NoSuchSpool, NotAllowed, NotFound, SpoolError, doing
+from breyta_spool.errors import (
+    Conflict,
+    Damaged,
+    InvalidInput,
+    NoSuchSpool,
+    NotAllowed,
+    NotFound,
+    SpoolError,
+    doing,
+    shown,
+)
 from breyta_spool.index import Index, Queue
 from breyta_spool.lease import Lease, lease_duration
 from breyta_spool.reader import Reader
@@ -522,7 +532,7 @@ def _check_listing(job_type: str | None, limit: int, *, job_id: str | None = Non
 
 def _check_limit(limit: int | None) -> None:
     if limit is not None and (not isinstance(limit, int) or not 1 <= limit < 1 << 63):
-        raise InvalidInput(f"limit: {limit!r} is not a whole number from 1", field="limit")
+        raise InvalidInput(f"limit: {shown(limit)} is not a whole number from 1", field="limit")
 
 
 def _submitted(request: dict[str, Any], payload: Any) -> Job:

@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from breyta_spool.errors import InvalidInput
+from breyta_spool.errors import InvalidInput, shown
 
 QUEUED = "queued"
 LEASED = "leased"
@@ -117,9 +117,9 @@ def normalise(status: str, allowed: tuple[str, ...] = ALL, *, field: str = "stat
     word = status.strip().lower().replace("-", "_") if isinstance(status, str) else ""
     if word not in allowed:
         raise InvalidInput(
-            f"unknown {field} {status!r}: allowed are {', '.join(allowed)}",
+            f"unknown {field} {shown(status)}: allowed are {', '.join(allowed)}",
             field=field,
-            given=status,
+            given=status if isinstance(status, str) else shown(status),
             allowed=list(allowed),
         )
     return word

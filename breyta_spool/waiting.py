@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from breyta_spool import durations, jsonio
-from breyta_spool.errors import InvalidInput
+from breyta_spool.errors import InvalidInput, shown
 
 DEFAULT_INTERVAL_MS = 10_000
 DEFAULT_TIMEOUT_MS = 1_800_000
@@ -79,7 +79,7 @@ def bound(
     if max_attempts is not None and (
         not isinstance(max_attempts, int) or isinstance(max_attempts, bool) or max_attempts < 1
     ):
-        raise InvalidInput(f"maxAttempts: {max_attempts!r} is not a whole number from 1", field="maxAttempts")
+        raise InvalidInput(f"maxAttempts: {shown(max_attempts)} is not a whole number from 1", field="maxAttempts")
     if timeout is not None:
         timeout_ms: int | None = durations.milliseconds(timeout, field="timeout")
     else:
@@ -94,16 +94,17 @@ def _backoff(given: Mapping[str, Any]) -> tuple[str, float, int | None]:
     kind = str(given.get("type", "constant")).lstrip(":")
     if kind not in ("constant", "linear", "exponential"):
         raise InvalidInput(
-            f"backoff.type: {given.get('type')!r} is unknown: allowed are constant, linear, exponential",
+            f"backoff.type: {shown(given.get('type'))} is unknown: allowed are constant, linear, exponential",
             field="backoff",
         )
     if unknown := set(given) - {"type", "factor", "max"}:
         raise InvalidInput(
-            f"backoff has unknown fields {sorted(unknown)}: allowed are type, factor, max", field="backoff"
+            f"backoff has unknown fields {shown(sorted(map(str, unknown)))}: allowed are type, factor, max",
+            field="backoff",
         )
     factor = given.get("factor", 2 if kind == "exponential" else 1)
     if not isinstance(factor, int | float) or isinstance(factor, bool) or not 0 <= factor <= 1000:
-        raise InvalidInput(f"backoff.factor: {factor!r} is not a number from 0 to 1000", field="backoff")
+        raise InvalidInput(f"backoff.factor: {shown(factor)} is not a number from 0 to 1000", field="backoff")
     longest = given.get("max")
     return (
         kind,
