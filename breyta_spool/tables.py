@@ -209,7 +209,7 @@ def whole_lines(rows: BinaryIO, size: int, path: str) -> Iterator[bytes]:
         data = rows.read(min(size, max(_CHUNK, len(rest))))
         size -= len(data)
         end = data.rfind(b"\n") + 1
-        if not data or (not end and len(rest) > 2 * ROW_LIMIT):
+        if not data or (not end and len(rest) + len(data) > ROW_LIMIT + _CHUNK):
             break
         if end:
             yield rest + data[:end] if rest else data[:end]
