@@ -1,0 +1,1 @@
+"""Fuzzing of everything that parses: ``python -m tests.fuzz --seconds N [TARGET]``, or ``TARGET FILE`` to try one input."""
