@@ -158,8 +158,10 @@ def append(path: str, data: bytes) -> None:
 
     Half a line that an earlier writer left is ended first, so that it spoils only itself.
     """
-    with _no_link(path):
+    try:
         fd = _do("append", path, os.open, path, _APPEND, 0o666)
+    except OSError as error:
+        raise _no_file(error, path) from None
     try:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):  # a write to a pipe may wait for ever
@@ -245,8 +247,10 @@ def alone(lock_file: str) -> Iterator[None]:
 
     Raises TimeoutError when another one holds the lock for a minute.
     """
-    with _no_link(lock_file):
+    try:
         fd = _do("lock", lock_file, os.open, lock_file, _LOCK, 0o666)
+    except OSError as error:
+        raise _no_file(error, lock_file) from None
     try:
         _wait_for_lock(fd, lock_file)
         yield
@@ -446,17 +450,20 @@ def _copy_bytes(source: int, destination: int, size: int) -> None:
 # -- reading ----------------------------------------------------------------------------------------
 
 
-@contextmanager
-def _no_link(path: str) -> Iterator[None]:
-    """Turn what the system says of a link, or a directory, where a file was expected into Damaged."""
+def _open(path: str) -> int:
     try:
-        yield
+        return os.open(path, _READ)
     except OSError as error:
-        if error.errno in (errno.ELOOP, errno.EMLINK):
-            raise Damaged(f"{path} is a symbolic link where a file was expected", path=path) from None
-        if error.errno in (errno.EISDIR, errno.ENXIO):
-            raise Damaged(f"{path} is not a regular file", path=path) from None
-        raise
+        raise _no_file(error, path) from None
+
+
+def _no_file(error: OSError, path: str) -> OSError | Damaged:
+    """What to raise when a file could not be opened: Damaged for a link, a directory or a socket in its place."""
+    if error.errno in (errno.ELOOP, errno.EMLINK):
+        return Damaged(f"{path} is a symbolic link where a file was expected", path=path)
+    if error.errno in (errno.EISDIR, errno.ENXIO):
+        return Damaged(f"{path} is not a regular file", path=path)
+    return error
 
 
 def read(path: str, limit: int) -> bytes:
@@ -464,13 +471,12 @@ def read(path: str, limit: int) -> bytes:
 
     A symlink at the end of the path, a device, a pipe or a larger file is Damaged: nothing of ours looks like that.
     """
-    with _no_link(path):
-        # All of it is tried again, not only the open: on NFS a file that is replaced between the two goes stale.
-        return _look(_read, path, limit)
+    # All of it is tried again, not only the open: on NFS a file that is replaced between the two goes stale.
+    return _look(_read, path, limit)
 
 
 def _read(path: str, limit: int) -> bytes:
-    fd = os.open(path, _READ)
+    fd = _open(path)
     try:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
@@ -490,12 +496,11 @@ def read_ends(path: str, head: int, tail: int) -> tuple[bytes, bytes]:
 
     Raises FileNotFoundError, Damaged for what is no regular file.
     """
-    with _no_link(path):
-        return _look(_read_ends, path, head, tail)
+    return _look(_read_ends, path, head, tail)
 
 
 def _read_ends(path: str, head: int, tail: int) -> tuple[bytes, bytes]:
-    fd = os.open(path, _READ)
+    fd = _open(path)
     try:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
@@ -635,18 +640,16 @@ def modified(path: str) -> float:
 
     Opened before it is asked: on NFS that is what brings fresh attributes. Raises Damaged for a link.
     """
-    with _no_link(path):
-        return _look(_asked, path).st_mtime
+    return _look(_asked, path).st_mtime
 
 
 def changed(path: str) -> float:
     """When a file was last renamed or written, in seconds of the file server's clock. Raises FileNotFoundError."""
-    with _no_link(path):
-        return _look(_asked, path).st_ctime
+    return _look(_asked, path).st_ctime
 
 
 def _asked(path: str) -> os.stat_result:
-    fd = os.open(path, _READ)
+    fd = _open(path)
     try:
         return os.fstat(fd)
     finally:

@@ -250,7 +250,7 @@ def _is_description(meta: dict[str, Any]) -> bool:
 def _is_column(column: Any) -> bool:
     return (
         isinstance(column, dict)
-        and isinstance(column.get("type", ""), str | None)
+        and isinstance(column.get("type", ...), str | None)
         and isinstance(column.get("nullable"), bool)
     )
 
