@@ -92,6 +92,7 @@ def _fields(valid: bytes) -> dict[str, Any]:
         ("ended, kv/summary.json", "ttlSeconds", "9" * 4000),
         ("ended, tables/findings.table.json", "name", "null"),
         ("ended, tables/findings.table.json", "columns", '{"id": {"type": ["integer"], "nullable": false}}'),
+        ("ended, tables/findings.table.json", "columns", '{"id": {"epty": "integer", "nullable": false}}'),
         ("leased, tables/findings.table.json", "columns", '{"id": {"type": ["integer"], "nullable": false}}'),
         ("leased, tables/findings.jsonl", "id", '"\\ud800"'),
         ("leased, claim.json", "leaseMs", "NaN"),
