@@ -257,15 +257,23 @@ class Claims:
             if not files.swap_to_ours(directory.job_dir, directory.status_name, mine):
                 raise outputs.lease_lost(directory.job_id, directory.attempt) from None
             directory.take(token)
-            files.replace(result, data)
+            self._replace(result, data)
         except FileNotFoundError:
             directory.check_held()  # the whole job may have been taken away
-            raise
+            files.make_dirs(directory.path, directory.job_dir)  # or its handler has removed the attempt
+            files.write_new(result, data)
         ended = Status(outcome.status, directory.attempt)
         done = files.swap(directory.job_dir, directory.status_name, ended.name)
         if not done and not finishing.counts(directory, ended, data):
             raise outputs.lease_lost(directory.job_id, directory.attempt)
         directory.ended = outcome.status
+
+    def _replace(self, result: str, data: bytes) -> None:
+        try:
+            files.replace(result, data)
+        except IsADirectoryError:  # left by a handler; its worker would try for ever
+            files.remove_tree(result, self.tree.staged(f"trash-{ids.new_ulid()}"))
+            files.replace(result, data)
 
     def written_by(self, job_id: str, attempt: int) -> Iterator[str]:
         """What an attempt wrote, for a barrier that syncs each."""
