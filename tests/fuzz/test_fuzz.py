@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +56,16 @@ def test_what_is_found_is_kept_in_a_file_that_shows_it_again(broken: str, tmp_pa
     assert program.main(["draft", str(file)]) == 0
 
 
-def test_atheris_finds_what_a_parser_of_ours_does_wrong(tmp_path: Path) -> None:
-    pytest.importorskip("atheris", reason="atheris is not installed")
-    assert program.fuzz("words", 1, tmp_path, guided=True) is None
+@pytest.mark.skipif(not program.has_atheris(), reason="atheris is not installed")
+def test_atheris_keeps_what_it_finds_in_a_file_that_shows_it_again(whole: bool, tmp_path: Path) -> None:
+    if not whole:
+        pytest.skip("takes some seconds to start")
+    script = f"import tests.fuzz.targets as t, tests.fuzz.guided as g; t.TARGETS['words'] = lambda data: 1 // (b'queued' not in data); g.main('words', 60, {str(tmp_path)!r})"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert "ZeroDivisionError" in done.stdout + done.stderr
+    assert done.returncode != 0
+    (file,) = tmp_path.iterdir()
+    assert b"queued" in file.read_bytes()
 
 
 def test_the_dictionary_is_what_both_fuzzers_read() -> None:

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 whole = False
 """Set by conftest.py, before the modules with laws are imported."""
-_MORE = 50
+_MORE = 20
 PATIENCE = 60
 """Seconds after which a call counts as hanging; most take a few milliseconds."""
 

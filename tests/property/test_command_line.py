@@ -163,7 +163,7 @@ def _refuse(word: str) -> Any:
     raise AssertionError(f"{word} is not JSON")
 
 
-@tried(150)
+@tried(80)
 @given(data=st.data())
 def test_any_arguments_are_obeyed_or_refused(one: worlds.Full, monkeypatch: pytest.MonkeyPatch, data: Any) -> None:
     monkeypatch.chdir(one.root.parent)
