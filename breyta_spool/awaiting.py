@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 
-from breyta_spool import batches, files, finishing, jobs, paths, states, waiting
+from breyta_spool import batches, files, jobs, paths, states, waiting
 from breyta_spool.batches import Tally
 from breyta_spool.claims import no_such_job
 from breyta_spool.errors import AwaitBound, SpoolError, doing
@@ -38,7 +38,7 @@ class JobAwait:
             raise bound_reached(self._job_id, self._reader.job(self._job_id), limits)
         with doing(f"make the result of {self._job_id} durable"):
             # DURABLE: its worker may not have come to its own barrier yet.
-            self._claims.commit(lambda: self._claims.written_by(self._job_id, ended.attempt))
+            self._claims.commit(lambda: self._claims.written_of(self._job_id, ended.attempt))
         return ended
 
     def _wake(self) -> Wake:
@@ -91,7 +91,7 @@ class BatchAwait:
             raise bound_reached(batch.batch_id, batch, limits)
         with doing(f"make the results of {self._record.batch_id} durable"):
             # DURABLE: the workers may not have come to their own barriers yet.
-            self._claims.commit(lambda: finishing.tree_of(self._reader.tree.batch(self._record.batch_id)))
+            self._claims.commit(lambda: batches.written_of(self._claims, self._record.batch_id))
         return self._reader.batch(self._record, counted, include_jobs, limit)
 
     def _look(self) -> Tally | None:

@@ -74,7 +74,7 @@ def submit(
                 claims.index.add(ids.job_in_batch(batch_id, number), job_type)
     claims.index.ring(job_type)
     with doing(f"make {batch_id} durable; it was submitted, and runs unless the power fails"):
-        claims.commit(lambda: submitting.with_parents(place, bucket, root=claims.tree.root))
+        claims.commit(lambda: finishing.with_parents(place, bucket, root=claims.tree.root))
     return record
 
 
@@ -277,7 +277,14 @@ def cancel(claims: Claims, record: BatchRecord, requested_by: str, reason: str) 
                 # RACE: whoever ended it may have died before the move of its entry, which is what counts a batch.
                 found_in = Status(counted.states[job_id], 0)
                 claims.index.settle(job_id, record.job_type, paths.list_of(found_in, record.job_type))
-    claims.commit(lambda: finishing.tree_of(batch_dir))
+    claims.commit(lambda: written_of(claims, record.batch_id))
+
+
+def written_of(claims: Claims, batch_id: str) -> Iterator[str]:
+    """All of a batch and every directory above it, for a barrier that syncs each."""
+    place = claims.tree.batch(batch_id)
+    yield from finishing.tree_of(place)
+    yield from finishing.with_parents(os.path.dirname(place), root=claims.tree.root)
 
 
 def mend(claims: Claims, record: BatchRecord, sample: int = 64) -> None:

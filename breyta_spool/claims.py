@@ -241,7 +241,7 @@ class Claims:
         with suppress(OSError):  # the result counts from the rename on; whoever finds these wrong mends them
             finishing.link_outcome(directory.job_dir, directory.attempt, bool(attached))
             self.index.move(directory.job_id, paths.leased(job_type), paths.finished(directory.ended, job_type))
-        self.commit(lambda: self.written_by(directory.job_id, directory.attempt))
+        self.commit(lambda: self.written_of(directory.job_id, directory.attempt))
 
     def _publish(self, directory: AttemptDir, outcome: Outcome, data: bytes) -> None:
         """Write the result and make it count. Raises LeaseLost, OSError."""
@@ -275,11 +275,16 @@ class Claims:
             files.remove_tree(result, self.tree.staged(f"trash-{ids.new_ulid()}"))
             files.replace(result, data)
 
-    def written_by(self, job_id: str, attempt: int) -> Iterator[str]:
-        """What an attempt wrote, for a barrier that syncs each."""
+    def written_of(self, job_id: str, attempt: int = 0) -> Iterator[str]:
+        """What a job and, if there was one, an attempt rest on, for a barrier that syncs each.
+
+        That is the request, too: its submitter may not have come to his barrier, and what ended without it is damaged.
+        """
         job_dir = self.tree.job(job_id)
-        yield from finishing.tree_of(f"{job_dir}/{paths.attempt_name(attempt)}")
-        yield job_dir
+        yield from (f"{job_dir}/{name}" for name in (paths.JOB, paths.PAYLOAD, paths.CANCEL))
+        if attempt:
+            yield from finishing.tree_of(f"{job_dir}/{paths.attempt_name(attempt)}")
+        yield from finishing.with_parents(job_dir, root=self.tree.root)
 
     def commit(self, written: Callable[[], Iterator[str]]) -> None:
         """The durability barrier of the spool's setting. Raises OSError."""
@@ -375,11 +380,10 @@ class Claims:
 
     def cancel(self, job_id: str, job_type: str, requested_by: str, reason: str) -> Status:
         """End a queued job, ask a leased one to end; gives the status after that. Raises NotFound, OSError."""
-        job_dir = self.tree.job(job_id)
         status = self.request_cancel(job_id, job_type, requested_by, reason)
         if status.state in (states.CANCELLED, states.LEASED):
             # DURABLE: also for one that was cancelled before, whose caller may have failed at his barrier.
-            self.commit(lambda: iter([f"{job_dir}/{paths.CANCEL}", job_dir]))
+            self.commit(lambda: self.written_of(job_id))
         return status
 
     def request_cancel(self, job_id: str, job_type: str, requested_by: str, reason: str) -> Status:

@@ -70,3 +70,12 @@ def tree_of(directory: str) -> Iterator[str]:
     for at, _, names in os.walk(directory):
         yield from (path for name in names if not os.path.islink(path := f"{at}/{name}"))
         yield at
+
+
+def with_parents(*written: str, root: str) -> Iterator[str]:
+    """Directories and every one above them up to the root, for such a barrier."""
+    for path in written:
+        while len(path) > len(root):
+            yield path
+            path = os.path.dirname(path)
+    yield root

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from breyta_spool import files, ids, jobs, jsonio, owners, paths, states, submitting
+from breyta_spool import files, finishing, ids, jobs, jsonio, owners, paths, states, submitting
 from breyta_spool.claims import Claims
 from breyta_spool.errors import Conflict, Damaged, InvalidInput, SpoolError, doing
 from breyta_spool.index import status_in
@@ -37,21 +38,28 @@ def submit(claims: Claims, key: str, job_type: str, payload: Any, given: dict[st
             job_id = _reserved(claims, link)
             found = _existing(claims, job_id)
         if found is not None:
-            _vouch_for(claims, found, job_type)
+            _vouch_for(claims, found, job_type, link)
             return job_id, False
-        if _make(claims, *submitting.build_request(claims.settings, job_id, job_type, payload, given)):
+        if _make(claims, link, *submitting.build_request(claims.settings, job_id, job_type, payload, given)):
             return job_id, True
     raise SpoolError("the job of this idempotency key comes and goes", hint="try again")
 
 
-def _vouch_for(claims: Claims, found: JobRecord, job_type: str) -> None:
+def _vouch_for(claims: Claims, found: JobRecord, job_type: str, link: str) -> None:
     if found.job_type != job_type:
         what = f"the idempotency key belongs to {found.job_id}, a job of type {found.job_type}, not {job_type}"
         raise Conflict(what, hint="use another key for other work", jobId=found.job_id)
     with doing(f"make {found.job_id} durable"):
         # DURABLE: whoever made it may not have come to its own barrier.
-        bucket = claims.tree.bucket(paths.queued(job_type), found.job_id)
-        claims.commit(lambda: submitting.written(claims.tree.job(found.job_id), bucket, claims.tree.root))
+        claims.commit(lambda: _written(claims, found.job_id, job_type, link))
+
+
+def _written(claims: Claims, job_id: str, job_type: str, link: str) -> Iterator[str]:
+    """The job of a key as far as it has come, and the key, for a barrier that syncs each."""
+    status = status_in(claims.tree.job(job_id))
+    yield from claims.written_of(job_id, status.attempt if status else 0)
+    bucket = claims.tree.bucket(paths.queued(job_type), job_id)
+    yield from finishing.with_parents(bucket, os.path.dirname(link), root=claims.tree.root)
 
 
 def _digest(key: str) -> str:
@@ -95,7 +103,7 @@ def _existing(claims: Claims, job_id: str) -> JobRecord | None:
         return None
 
 
-def _make(claims: Claims, request: dict[str, Any], payload: bytes) -> bool:
+def _make(claims: Claims, link: str, request: dict[str, Any], payload: bytes) -> bool:
     """Publish the job of a reservation; whether it was us."""
     job_id, job_type = request["jobId"], request["jobType"]
     place, name = claims.tree.job(job_id), owners.marked(f"{job_id}.{ids.new_token()}")
@@ -119,6 +127,5 @@ def _make(claims: Claims, request: dict[str, Any], payload: bytes) -> bool:
             claims.index.add(job_id, job_type)
     claims.index.ring(job_type)
     with doing(f"make {job_id} durable; it was submitted, and runs unless the power fails"):
-        bucket = claims.tree.bucket(paths.queued(job_type), job_id)
-        claims.commit(lambda: submitting.written(place, bucket, claims.tree.root))
+        claims.commit(lambda: _written(claims, job_id, job_type, link))
     return True

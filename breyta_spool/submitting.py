@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from breyta_spool import durations, files, ids, jsonio, owners, paths, states
+from breyta_spool import durations, files, finishing, ids, jsonio, owners, paths, states
 from breyta_spool.claims import Claims
 from breyta_spool.errors import InvalidInput, doing, shown
 from breyta_spool.records import SpoolRecord
@@ -157,16 +157,7 @@ def checked_metadata(given: Mapping[str, Any] | None, field: str = "metadata") -
     return metadata
 
 
-def with_parents(*written: str, root: str) -> Iterator[str]:
-    """Directories and every one above them up to the root, for a barrier that syncs each."""
-    for path in written:
-        while len(path) > len(root):
-            yield path
-            path = os.path.dirname(path)
-    yield root
-
-
 def written(place: str, bucket: str, root: str) -> Iterator[str]:
     """A new job's files, and every directory up to the root, for such a barrier."""
     yield from (f"{place}/{name}" for name in (paths.JOB, paths.PAYLOAD))
-    yield from with_parents(place, bucket, root=root)
+    yield from finishing.with_parents(place, bucket, root=root)

@@ -1,0 +1,149 @@
+"""Where there is no syncfs, each file and directory is synced: all that the acknowledged rests on is named.
+
+Others may have made a part of it and died before their own barrier, so a barrier names that part, too.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from breyta_spool import Spool, batches, once, paths, submitting
+from breyta_spool.awaiting import BatchAwait, JobAwait
+from breyta_spool.claims import Claims
+from breyta_spool.reader import Reader
+from breyta_spool.results import Outcome
+from breyta_spool.waiting import bound
+from tests.crash import worlds
+from tests.crash.test_failing_disk import _with_barrier
+from tests.crash.worlds import TYPE, World
+
+LIMITS = bound(timeout="5s")
+
+
+def _named(world: World, act: Callable[[Claims], Any]) -> set[str]:
+    """What an operation has its barriers sync, as paths below the spool; the root is ``.``."""
+    named: set[str] = set()
+
+    def barrier(written: Callable[[], Iterable[str]]) -> None:
+        named.update(written())
+
+    act(_with_barrier(world.spool, barrier))
+    return {os.path.relpath(path, world.spool.root) for path in named}
+
+
+def _with_all_above(spool: Spool, *written: str) -> set[str]:
+    found = set()
+    for path in (Path(os.path.relpath(path, spool.root)) for path in written):
+        found |= {str(path), *map(str, path.parents)}
+    return found
+
+
+def _request(spool: Spool, job_id: str) -> Iterator[str]:
+    yield from (f"{spool.tree.job(job_id)}/{name}" for name in (paths.JOB, paths.PAYLOAD))
+
+
+def _result(spool: Spool, job_id: str) -> Iterator[str]:
+    attempt = f"{spool.tree.job(job_id)}/attempt-1"
+    yield from (f"{attempt}/{name}" for name in ("result.json", "artifacts/kv/summary.json", "artifacts/report.txt"))
+    yield from (f"{attempt}/artifacts/tables/findings.{ending}" for ending in ("jsonl", "table.json"))
+
+
+def _attach_each(world: World, place: Path) -> None:
+    (place / "report.txt").write_text("report\n")
+    world.lease.dir.attach_file(str(place / "report.txt"))
+    world.lease.dir.attach_kv("summary", {"n": 1})
+    world.lease.dir.attach_table("findings", [{"n": 1}])
+
+
+def _job(spool: Spool) -> str:
+    (path,) = Path(spool.root, "jobs").glob("*/*/job-*")
+    return path.name
+
+
+def test_submit_names_the_request_and_its_place_in_the_queue(tmp_path: Path) -> None:
+    world = worlds.empty(tmp_path / "spool")
+
+    def submit(claims: Claims) -> None:
+        request = submitting.build_request(claims.settings, "job-01M87QW2VNWAZ8GCK0ZF8MC9CR", TYPE, {}, {})
+        submitting.publish(claims, *request)
+
+    named, job_id = _named(world, submit), _job(world.spool)
+    bucket = world.spool.tree.bucket(paths.queued(TYPE), job_id)
+    assert named >= _with_all_above(world.spool, *_request(world.spool, job_id), bucket)
+
+
+@pytest.mark.parametrize("times", [1, 2], ids=["who made the job", "who found it"])
+def test_a_submit_with_a_key_names_the_key_too(tmp_path: Path, times: int) -> None:
+    world = worlds.empty(tmp_path / "spool")
+    for _ in range(times):
+        named = _named(world, lambda claims: once.submit(claims, "key", TYPE, {}, {}))
+    job_id = _job(world.spool)
+    (link,) = Path(world.spool.root, "idempotency").glob("*/*")
+    bucket = world.spool.tree.bucket(paths.queued(TYPE), job_id)
+    assert named >= _with_all_above(world.spool, *_request(world.spool, job_id), bucket, str(link.parent))
+
+
+def test_a_submit_with_a_key_names_the_result_of_a_job_that_has_ended(tmp_path: Path) -> None:
+    world = worlds.empty(tmp_path / "spool")
+    job_id = world.spool.submit(TYPE, idempotency_key="key").job_id
+    world.held = world.spool.claim(TYPE, "holder")
+    _attach_each(world, tmp_path)
+    world.lease.complete()
+    named = _named(world, lambda claims: once.submit(claims, "key", TYPE, {}, {}))
+    assert named >= _with_all_above(world.spool, *_request(world.spool, job_id), *_result(world.spool, job_id))
+
+
+def test_a_finish_names_the_request_too(tmp_path: Path) -> None:
+    world = worlds.leased(tmp_path / "spool")
+    _attach_each(world, tmp_path)
+    named = _named(world, lambda claims: _finish(claims, world))
+    spool, job_id = world.spool, world.job_id
+    assert named >= _with_all_above(spool, *_request(spool, job_id), *_result(spool, job_id))
+
+
+def _finish(claims: Claims, world: World) -> None:
+    claims.finish(world.lease.held.dir, TYPE, Outcome("succeeded"), {})
+
+
+def test_an_await_names_the_request_and_the_result(tmp_path: Path) -> None:
+    world = worlds.leased(tmp_path / "spool")
+    _attach_each(world, tmp_path)
+    world.lease.complete()
+    named = _named(world, lambda claims: JobAwait(Reader(claims), world.job_id).run(LIMITS))
+    spool, job_id = world.spool, world.job_id
+    assert named >= _with_all_above(spool, *_request(spool, job_id), *_result(spool, job_id))
+
+
+@pytest.mark.parametrize("prepare", [worlds.queued, worlds.leased, worlds.leased_and_cancelled])
+def test_a_cancel_names_the_request_too(tmp_path: Path, prepare: Callable[[Path], World]) -> None:
+    world = prepare(tmp_path / "spool")
+    named = _named(world, lambda claims: claims.cancel(world.job_id, TYPE, "test", ""))
+    cancel = f"{world.spool.tree.job(world.job_id)}/cancel.json"
+    assert named >= _with_all_above(world.spool, *_request(world.spool, world.job_id), cancel)
+
+
+def _requests(world: World) -> Iterator[str]:
+    yield f"{world.spool.tree.batch(world.batch_id)}/batch.json"
+    for job_id in world.acknowledged:
+        yield from _request(world.spool, job_id)
+
+
+def test_cancelling_a_batch_names_all_of_it(tmp_path: Path) -> None:
+    world = worlds.batch(tmp_path / "spool")
+    record = batches.load(world.spool.claims, world.batch_id)
+    named = _named(world, lambda claims: batches.cancel(claims, record, "test", ""))
+    cancel = f"{world.spool.tree.batch(world.batch_id)}/cancel.json"
+    assert named >= _with_all_above(world.spool, *_requests(world), cancel)
+
+
+def test_the_await_of_a_batch_names_all_of_it(tmp_path: Path) -> None:
+    world = worlds.ended_batch(tmp_path / "spool")
+    record = batches.load(world.spool.claims, world.batch_id)
+    named = _named(world, lambda claims: BatchAwait(Reader(claims), record).run(LIMITS, None, None))
+    results = [f"{world.spool.tree.job(job_id)}/attempt-1/result.json" for job_id in world.acknowledged]
+    assert named >= _with_all_above(world.spool, *_requests(world), *results)
