@@ -132,6 +132,10 @@ class Claims:
             found = self.index.settle(job_id, job_type, paths.queued(job_type))
             if found is None or found.state != states.QUEUED or found.attempt >= states.MOST_ATTEMPTS:
                 return None
+            if paths.CANCEL in files.names_if_any(job_dir):
+                # RACE: it was cancelled as it went back to the queue, and who put it back died before he saw that.
+                self._cancel_queued(job_id, job_type, found, Status(states.CANCELLED, found.attempt))
+                return None
             queued = found
         return None
 
@@ -166,7 +170,8 @@ class Claims:
         files.remove_dir_if_empty(directory.path)
         back = Status(states.QUEUED, directory.attempt - 1)
         if files.swap(directory.job_dir, directory.status_name, back.name):
-            self.index.move(directory.job_id, paths.leased(job_type), paths.queued(job_type))
+            after = self._cancelled_meanwhile(directory.job_dir, back)
+            self.index.move(directory.job_id, paths.leased(job_type), paths.list_of(after, job_type))
 
     def _set_aside(self, job_id: str, job_type: str, reason: str) -> None:
         self.set_aside(job_id, reason)
@@ -306,13 +311,19 @@ class Claims:
         after = states.after_lost_lease(leased, max_attempts, cancel)
         if not files.swap(job_dir, leased.name, after.name):
             return None
-        if after.state == states.QUEUED and paths.CANCEL in files.names_if_any(job_dir):
-            # RACE: the cancel came between the look for it and the rename, and its caller was told that it was heard.
-            cancelled = Status(states.CANCELLED, after.attempt)
-            after = cancelled if files.swap(job_dir, after.name, cancelled.name) else after
+        after = self._cancelled_meanwhile(job_dir, after)
         self.index.move(job_id, paths.leased(job_type), paths.list_of(after, job_type))
         if after.state == states.QUEUED:
             self.index.ring(job_type)
+        return after
+
+    @staticmethod
+    def _cancelled_meanwhile(job_dir: str, after: Status) -> Status:
+        """End a job that was put back into the queue as it was cancelled; gives the status it has now."""
+        # RACE: the cancel came between the look for it and the rename, and its caller was told that it was heard.
+        if after.state == states.QUEUED and paths.CANCEL in files.names_if_any(job_dir):
+            cancelled = Status(states.CANCELLED, after.attempt)
+            return cancelled if files.swap(job_dir, after.name, cancelled.name) else after
         return after
 
     # -- expire -------------------------------------------------------------------------------------
