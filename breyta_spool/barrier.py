@@ -72,6 +72,11 @@ class Barrier:
         else:
             self._join_a_sync(self._call)
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether the disk has reported a failure, so that every later call fails."""
+        return self._failure is not None
+
     def _open(self) -> None:
         with self._turn:
             if self._fd < 0:

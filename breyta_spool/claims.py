@@ -242,7 +242,12 @@ class Claims:
         """
         attached = directory.sealed()
         if not directory.ended:
-            self._publish(directory, outcome, finishing.result_of(directory, outcome, attached, worker_info))
+            data = finishing.result_of(directory, outcome, attached, worker_info)
+            if attached:
+                # DURABLE: who reads a job sees that its request or result is torn, but does not read its artifacts. So
+                # they are on the disk before the rename that makes the result count.
+                self.commit(lambda: finishing.tree_of(directory.path))
+            self._publish(directory, outcome, data)
         with suppress(OSError):  # the result counts from the rename on; whoever finds these wrong mends them
             finishing.link_outcome(directory.job_dir, directory.attempt, bool(attached))
             self.index.move(directory.job_id, paths.leased(job_type), paths.finished(directory.ended, job_type))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -68,8 +69,16 @@ def counts(directory: AttemptDir, ended: Status, data: bytes) -> bool:
 def tree_of(directory: str) -> Iterator[str]:
     """A directory and the regular files and directories below it, for a barrier that syncs each."""
     for at, _, names in os.walk(directory):
-        yield from (path for name in names if not os.path.islink(path := f"{at}/{name}"))
+        # Nothing else: a pipe that a handler has left would hold up whoever opens it.
+        yield from (path for name in names if stat.S_ISREG(_mode(path := f"{at}/{name}")))
         yield at
+
+
+def _mode(path: str) -> int:
+    try:
+        return os.lstat(path).st_mode
+    except FileNotFoundError:
+        return 0
 
 
 def with_parents(*written: str, root: str) -> Iterator[str]:

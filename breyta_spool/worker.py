@@ -266,8 +266,8 @@ class Worker:
                 self.spool.claims.finish(held.dir, self._type, outcome, info)
                 return outcome
             except OSError as error:
-                if held.dir.ended:
-                    # It counts already, and only its barrier failed: whoever awaits it asks for his own.
+                if held.dir.ended or self.spool.barrier.has_failed:
+                    # What counts already is for whoever awaits it and asks for his own barrier; the rest is done again.
                     self.log(f"{held.job_id}: the disk did not sync, so this worker stops: {error}")
                     self.stop()
                     raise

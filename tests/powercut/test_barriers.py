@@ -5,6 +5,7 @@ Others may have made a part of it and died before their own barrier, so a barrie
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -12,15 +13,18 @@ from typing import Any
 
 import pytest
 
-from breyta_spool import Spool, batches, once, paths, submitting
+from breyta_spool import Spool, batches, files, finishing, once, paths, submitting
 from breyta_spool.awaiting import BatchAwait, JobAwait
+from breyta_spool.barrier import Barrier
 from breyta_spool.claims import Claims
+from breyta_spool.handler import PythonHandler
 from breyta_spool.reader import Reader
 from breyta_spool.results import Outcome
 from breyta_spool.waiting import bound
+from breyta_spool.worker import Settings, Worker
 from tests.crash import worlds
 from tests.crash.test_failing_disk import _with_barrier
-from tests.crash.worlds import TYPE, World
+from tests.crash.worlds import TYPE, World, settled
 
 LIMITS = bound(timeout="5s")
 
@@ -108,6 +112,52 @@ def test_a_finish_names_the_request_too(tmp_path: Path) -> None:
 
 def _finish(claims: Claims, world: World) -> None:
     claims.finish(world.lease.held.dir, TYPE, Outcome("succeeded"), {})
+
+
+def test_artifacts_are_on_the_disk_before_the_rename_that_makes_a_result_of_them_count(tmp_path: Path) -> None:
+    world = worlds.leased(tmp_path / "spool")
+    _attach_each(world, tmp_path)
+    order: list[str] = []
+    files.hook = lambda operation, path: order.append(os.path.basename(path))
+    claims = _with_barrier(world.spool, lambda written: order.extend(map(os.path.basename, written())))
+    _finish(claims, world)
+    files.hook = None
+    counts = order.index("status.succeeded.1")
+    assert {"report.txt", "summary.json", "findings.jsonl", "findings.table.json", "artifacts", "kv", "tables"} <= {
+        *order[:counts]
+    }
+
+
+def test_a_result_without_artifacts_costs_one_barrier(tmp_path: Path) -> None:
+    world, barriers = worlds.leased(tmp_path / "spool"), []
+    _finish(_with_barrier(world.spool, barriers.append), world)
+    assert len(barriers) == 1
+
+
+def test_a_worker_whose_disk_did_not_sync_an_artifact_stops_and_the_job_is_done_again(tmp_path: Path) -> None:
+    world = worlds.queued(tmp_path / "spool")
+    spool = world.another()
+    spool.barrier = _Refusing(spool.root)
+    spool.claims = _with_barrier(spool, spool.barrier)
+    logged: list[str] = []
+    handler = PythonHandler(lambda job: job.attach_kv("summary", {"n": 1}) and None, "test", spool.root)
+    tally = Worker(spool, handler, Settings(TYPE, lease="1s", poll=0.05), logged.append).run()
+    assert (tally.handled, tally.lost) == (0, 1)
+    assert "the disk did not sync, so this worker stops" in "\n".join(logged)
+    assert settled(world).attempt == 2
+
+
+class _Refusing(Barrier):
+    has_failed = True
+
+    def __call__(self, written: Callable[[], Iterable[str]]) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def test_a_pipe_that_a_handler_leaves_does_not_hold_up_its_worker(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").touch()
+    assert {*finishing.tree_of(str(tmp_path))} == {str(tmp_path), str(tmp_path / "file")}
 
 
 def test_an_await_names_the_request_and_the_result(tmp_path: Path) -> None:
