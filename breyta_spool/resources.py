@@ -11,7 +11,7 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Any, BinaryIO
 
@@ -22,6 +22,7 @@ from breyta_spool import (
     exporting,
     files,
     ids,
+    jobs,
     jsonio,
     listing,
     outputs,
@@ -91,11 +92,15 @@ class Resources:
                 raise InvalidInput(f"{uri} is a table, which has rows", hint="query reads them", field="uri")
             described = self._described(job_dir, address.attempt).get(address.uri, {})
             with open(files.open_below(job_dir, address.place), "rb") as file:
+                _check_size(address, described, file)
                 return told | {"contentType": described.get("contentType")} | _text(file, offset, limit)
 
     @contextmanager
     def open(self, uri: str) -> Iterator[Iterable[bytes]]:
-        """The bytes of a resource in pieces: a file as it is, a value as JSON, the rows of a table as JSON lines."""
+        """The bytes of a resource in pieces: a file as it is, a value as JSON, the rows of a table as JSON lines.
+
+        A file that is not what was attached any more raises Damaged, at once or behind its last piece.
+        """
         address, job_dir = self._admit(uri)
         with self._reading(address, job_dir):
             if address.type == KV:
@@ -104,8 +109,10 @@ class Resources:
                 with OpenTable(job_dir, address) as table:
                     yield table.chunks()
             else:
+                described = self._described(job_dir, address.attempt).get(address.uri, {})
                 with open(files.open_below(job_dir, address.place), "rb") as file:
-                    yield iter(lambda: file.read(PAGE_BYTES), b"")
+                    _check_size(address, described, file)
+                    yield _verified(address, described, file)
 
     # -- tables -------------------------------------------------------------------------------------
 
@@ -301,7 +308,36 @@ class Resources:
             data = files.read_below(job_dir, f"{paths.attempt_name(attempt)}/{paths.ATTACHED}", outputs.LIST_LIMIT)
         except FileNotFoundError:
             return {}
-        return {str(each["resourceUri"]): each for each in outputs.parsed(data) if "resourceUri" in each}
+        attached = outputs.parsed(data)
+        if not attached:  # a power cut can tear the list of an attempt whose result is whole
+            with suppress(Damaged):
+                result = jobs.load_result(job_dir, attempt)
+                attached = [each for each in result.artifacts if isinstance(each, dict)] if result else []
+        return {str(each["resourceUri"]): each for each in attached if "resourceUri" in each}
+
+
+def _check_size(address: Address, described: Fields, file: BinaryIO) -> None:
+    """Raise Damaged when a file has not as many bytes as were attached."""
+    size, attached = os.fstat(file.fileno()).st_size, described.get("sizeBytes")
+    if isinstance(attached, int) and size != attached:
+        raise _not_as_attached(address, f"it has {size} bytes, and {attached} were attached")
+
+
+def _verified(address: Address, described: Fields, file: BinaryIO) -> Iterator[bytes]:
+    """The pieces of a file; in the end raises Damaged if it was not the one that was attached."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    while piece := file.read(PAGE_BYTES):
+        digest.update(piece)
+        yield piece
+    if described.get("sha256", digest.hexdigest()) != digest.hexdigest():
+        raise _not_as_attached(address, "its sha256 differs")
+
+
+def _not_as_attached(address: Address, why: str) -> Damaged:
+    hint = "a power cut tore it, or the disk fails; its job has to be done again"
+    return Damaged(f"{address.uri} is not what was attached: {why}", hint=hint, uri=address.uri)
 
 
 def _whole(**given: Any) -> None:
