@@ -6,6 +6,7 @@ call may have had an effect, and what it was told once the call has returned.
 
 from __future__ import annotations
 
+import glob
 import os
 import random
 import time
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from breyta_spool import AwaitBound, Job, LeaseLost, Spool, files
+from breyta_spool import AwaitBound, Job, LeaseLost, Spool, files, outputs
 from breyta_spool.handler import PythonHandler
 from breyta_spool.worker import Settings, Worker
 from tests.torture import handlers
@@ -193,7 +194,7 @@ def worker(part: Part) -> None:
     log = os.open(f"{part.ledgers}/{part.name}.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     settings = Settings(TYPE, worker_id=part.name, lease="1s", poll=0.1, grace=0.2, concurrency=random.choice((1, 3)))
     handler = PythonHandler(handlers.handle, "torture", spool.root)
-    Worker(spool, handler, settings, lambda line: _log(log, f"now {line}")).run()
+    Worker(spool, handler, settings, lambda line: _log(log, f"{outputs.now()} {line}")).run()
 
 
 def _log(fd: int, line: str) -> None:
@@ -233,10 +234,38 @@ def _hold(lease: Any, ledger: Ledger) -> None:
     ledger.say("accepted", job=lease.job_id, by=by, shown=[done.status, done.attempt, done.result_summary])
 
 
+# -- sync -------------------------------------------------------------------------------------------
+
+
+def syncer(part: Part) -> None:
+    """Sync single files and directories of the spool, or all of it, as any other process on the host might."""
+    while True:
+        time.sleep(random.uniform(0, 0.1))
+        if random.random() < 0.05:
+            os.sync()
+        places = glob.glob(f"{part.root}/jobs/*/*/**/job-*", recursive=True)
+        written = glob.glob(f"{random.choice(places)}/**", recursive=True) if places else []
+        # Of some jobs all but a few files, so that what is missing is met alone.
+        for path in random.sample(written, max(0, len(written) - random.choice((0, 1, 1, 2, 20)))):
+            _sync(path)
+
+
+def _sync(path: str) -> None:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return  # a link, or gone
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 ROLES: dict[str, Actor] = {
     "submitter": submitter,
     "awaiter": awaiter,
     "canceller": canceller,
     "worker": worker,
     "holder": holder,
+    "syncer": syncer,
 }

@@ -23,6 +23,8 @@ REPOSITORY = str(Path(__file__).parents[2])
 BREYTA = str(Path(sys.executable).with_name("breyta"))
 LEASE_SECONDS = 1.0
 _PR_SET_PDEATHSIG = 1
+_UNAME26 = 0x0020000
+"""Makes the kernel call itself 2.6, which the barrier takes for one whose syncfs cannot report errors."""
 _libc = ctypes.CDLL(None)
 
 
@@ -61,21 +63,6 @@ def _program(part: Part, handler: str) -> None:
     os.execv(BREYTA, [BREYTA, *words, "--concurrency", random.choice("12")])
 
 
-def starter(role: str, program: str, dawdling: bool) -> Callable[[Part], int]:
-    """How a role's processes are started."""
-
-    def start(part: Part) -> None:
-        os.environ |= {handlers.LEDGER: part.ledgers, **({handlers.DAWDLE: "1"} if dawdling else {})}
-        if role == "program-worker":
-            _program(part, program)
-        elif role == "function-worker":
-            _program(part, "py:tests.torture.handlers:handle")
-        else:
-            _act(role, part)
-
-    return lambda part: spawn(lambda: start(part))
-
-
 @dataclass
 class Member:
     """One process of the crowd."""
@@ -96,12 +83,27 @@ class Crowd:
     did: Counter[str] = field(default_factory=Counter)
     started: int = 0
     dawdling: bool = False
+    old_kernel: bool = False
 
     def add(self, role: str, count: int = 1) -> None:
         for _ in range(count):
             self.started += 1
             part = Part(self.roots[self.started % len(self.roots)], self.ledgers, f"{role}-{self.started}")
-            self.members.append(Member(role, starter(role, self.program, self.dawdling)(part)))
+            self.members.append(Member(role, self._start(role, part)))
+
+    def _start(self, role: str, part: Part) -> int:
+        def act() -> None:
+            if self.old_kernel:
+                _libc.personality(_UNAME26)
+            os.environ |= {handlers.LEDGER: part.ledgers, **({handlers.DAWDLE: "1"} if self.dawdling else {})}
+            if role == "program-worker":
+                _program(part, self.program)
+            elif role == "function-worker":
+                _program(part, "py:tests.torture.handlers:handle")
+            else:
+                _act(role, part)
+
+        return spawn(act)
 
     def disturb(self) -> None:
         """Kill or stop one of them; wake those whose time has come; replace those that are gone."""

@@ -29,6 +29,14 @@ class Accepted:
     status: str
 
 
+@dataclass(frozen=True)
+class Until:
+    """When a power cut came, by the monotonic clock and by the workers' logs: what was said later was said to nobody."""
+
+    at: float = float("inf")
+    logged: str = "9999"
+
+
 @dataclass
 class Found:
     """Everything that was written down, and every job as it is in the end."""
@@ -41,13 +49,19 @@ class Found:
     counts: Counter[str] = field(default_factory=Counter)
 
 
-def gather(spool: Spool, ledgers: str) -> Found:
+_BEFORE = ("submitting", "cancelling", "began")
+"""What is written down before a call, which may have had an effect whatever came of it."""
+
+
+def gather(spool: Spool, ledgers: str, until: Until = Until()) -> Found:
     """Read the ledgers and the spool."""
     found = Found(spool)
     for line in lines(ledgers):
-        found.said[line["what"]].append(line)
+        if line["at"] < until.at or line["what"] in _BEFORE:
+            found.said[line["what"]].append(line)
     for who, line in log_lines(ledgers):
-        _read_log(found, who, line)
+        if line < until.logged:
+            _read_log(found, who, line)
     for line in found.said["accepted"]:
         found.accepted.append(Accepted(line["job"], line["who"], line["by"], line["shown"][0]))
     for job_id in job_ids(spool):

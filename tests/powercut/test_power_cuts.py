@@ -1,0 +1,60 @@
+"""Power cuts in the midst of work: a few, or with --whole many, on ext4 and xfs, with and without durability."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.powercut.disk import why_not
+
+REPOSITORY = Path(__file__).parents[2]
+pytestmark = pytest.mark.skipif(bool(why_not()), reason=f"power cuts: {why_not()}")
+
+
+def _cut(place: Path, cuts: int, *options: str) -> str:
+    """Run the command and give what it printed. Raises AssertionError when something was wrong."""
+    command = [sys.executable, "-m", "tests.powercut", "--cuts", str(cuts), *options]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd=REPOSITORY,
+        env={**os.environ, "TMPDIR": str(place)},
+    )
+    try:
+        out, _ = process.communicate(timeout=180 + 60 * cuts)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)  # it ends its processes
+            process.communicate(timeout=60)
+    assert process.returncode == 0, out.decode()
+    return out.decode()
+
+
+def _count(told: str, what: str) -> int:
+    found = re.search(rf"^ *([0-9]+) {re.escape(what)}$", told, re.MULTILINE)
+    return int(found[1]) if found else 0
+
+
+@pytest.mark.parametrize("first", [0, 1], ids=["ext4 with syncfs", "ext4 with fsync of each file"])
+def test_what_was_acknowledged_survives_a_power_cut(tmp_path: Path, first: int, whole: bool) -> None:
+    if whole and first:
+        pytest.skip("the other one tries all")
+    told = _cut(tmp_path, 48 if whole else 1, "--first", str(first))
+    assert "nothing wrong" in told
+    assert _count(told, "submits acknowledged")
+    if whole:
+        assert _count(told, "finishes acknowledged")
+        assert _count(told, "torn claims") + _count(told, "torn results") + _count(told, "torn requests")
+
+
+def test_without_durability_nothing_torn_is_taken_for_a_whole(tmp_path: Path, whole: bool) -> None:
+    told = _cut(tmp_path, 24 if whole else 1, "--durability", "none")
+    assert "nothing wrong" in told
+    assert _count(told, "torn requests"), "the cut has torn nothing, so nothing was tried"
