@@ -101,18 +101,18 @@ class Disk:
 
     def power_on(self) -> None:
         """Mount what was cut again. Whoever had a file open must have ended."""
-        self._unmount()
+        unmount(self.top)
+        self.is_mounted = False
         self.mount()
 
-    def _unmount(self) -> None:
-        end = time.monotonic() + _PATIENCE
-        while True:
-            try:
-                _run("umount", self.top)
-            except OSError:
-                if time.monotonic() > end:
-                    raise
-                time.sleep(0.05)
-            else:
-                self.is_mounted = False
-                return
+
+def unmount(top: str) -> None:
+    """Unmount, as soon as nobody uses it any more. Raises OSError."""
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return _run("umount", top)
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)

@@ -7,12 +7,10 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from breyta_spool import Damaged, Spool, SpoolError, durations, jobs, paths, states
-from tests.crash.invariants import job_ids, status_of, violations
+from breyta_spool import Spool, durations
+from tests.powercut import torn as torn_files
 from tests.powercut.disk import Disk, why_not
 from tests.torture import handlers, verdict
 from tests.torture.crowd import Crowd
@@ -109,22 +107,22 @@ def _sync(root: str) -> None:
 
 def _look(variant: Variant, crowd: Crowd, spool: Spool, ledgers: str, until: verdict.Until) -> Seen:
     seen = Seen()
-    torn = _count_torn(spool, seen.counts)
+    torn = torn_files.count_torn(spool, seen.counts)
     found = verdict.gather(spool, ledgers, until)
     seen.counts += found.counts
     told = list(verdict.promises(found))
     if variant.durability == "none":
         _count_lost(found, until.at, seen.counts)
-        _put_away_torn_artifacts(found, seen.counts)
+        torn_files.put_away_torn_artifacts(found, seen.counts)
     _judge(variant, seen, told, "right after the cut")
-    seen.wrong += [f"right after the cut: {wrong}" for wrong in _structure(spool, torn, settled=False)]
+    seen.wrong += [f"right after the cut: {wrong}" for wrong in torn_files.structure(spool, torn, settled=False)]
     seen.wrong += [f"before the cut: {line['who']}: {line['told']}" for line in found.said["error"]]
     drain(crowd, spool)
     settle(spool)
-    seen.wrong += _put_away(spool, torn)
+    seen.wrong += torn_files.put_away(spool, torn)
     rest = verdict.gather(spool, ledgers, until)
     _judge(variant, seen, [wrong for wrong in verdict.promises(rest) if wrong not in told], "at rest")
-    seen.wrong += [f"at rest: {wrong}" for wrong in _structure(spool, torn, settled=True)]
+    seen.wrong += [f"at rest: {wrong}" for wrong in torn_files.structure(spool, torn, settled=True)]
     seen.wrong += [f"{job_id} has not ended" for job_id, job in rest.jobs.items() if not job.is_terminal]
     return seen
 
@@ -135,17 +133,6 @@ def _judge(variant: Variant, seen: Seen, broken: list[str], when: str) -> None:
         seen.wrong += [f"{when}: {promise}" for promise in broken]
     else:
         seen.counts["promises broken"] += len(broken)
-
-
-def _structure(spool: Spool, torn: set[str], *, settled: bool) -> Iterator[str]:
-    """What is wrong with the spool itself. That something torn is recognised as such is as it should be."""
-    try:
-        found = violations(spool, settled=settled)
-    except ValueError as error:
-        found = [f"a value that counts is not JSON: {error}"]
-    for wrong in found:
-        if not any(job_id in wrong for job_id in torn) or "cannot be read" not in wrong:
-            yield wrong
 
 
 def _count_lost(found: verdict.Found, cut_at: float, counts: Counter[str]) -> None:
@@ -170,90 +157,6 @@ def _count(counts: Counter[str], what: str, lost: bool, age: float) -> None:
         counts[f"{what} lost"] += 1
         oldest = f"age in s of the oldest of the {what} lost"
         counts[oldest] = max(counts[oldest], round(age))
-
-
-def _count_torn(spool: Spool, counts: Counter[str]) -> set[str]:
-    """Count what a cut has torn, before anybody mends it; gives the jobs and batches whose request is torn."""
-    torn = set()
-    for job_id in job_ids(spool):
-        job_dir = spool.tree.job(job_id)
-        if _is_torn_request(job_dir, spool):
-            counts["torn requests"] += 1
-            torn.add(job_id)
-        (name,) = [name for name in os.listdir(job_dir) if name.startswith(states.PREFIX)]
-        status = states.parse(name)
-        assert status is not None
-        counts["torn results"] += _is_torn_result(job_dir, status)
-        claim = Path(job_dir, paths.attempt_name(status.attempt), paths.CLAIM)
-        counts["torn claims"] += claim.exists() and claim.stat().st_size == 0
-        counts["requests of cancel torn"] += _is_empty(Path(job_dir, paths.CANCEL))
-        counts["empty files of artifacts"] += sum(map(_is_empty, Path(job_dir).glob("attempt-*/artifacts/**/*.*")))
-    for batch in Path(spool.root, "jobs").glob("*/*/batch-*"):
-        if _is_empty(batch / paths.BATCH):
-            counts["torn batches"] += 1
-            torn.add(batch.name)
-    return torn
-
-
-def _put_away_torn_artifacts(found: verdict.Found, counts: Counter[str]) -> None:
-    """Set aside the jobs with a result that counts, one of whose artifacts is torn: who reads the artifact is told so.
-
-    Those that nobody would be told of are left to the invariants, which know the bytes.
-    """
-    spool = found.spool
-    for job_id, job in [*found.jobs.items()]:
-        if job.is_terminal and any(_cannot_be_read(spool, str(artifact["resourceUri"])) for artifact in job.artifacts):
-            counts["results with torn artifacts"] += 1
-            _set_aside(spool, job_id, "a torn artifact")
-            del found.jobs[job_id]
-
-
-def _cannot_be_read(spool: Spool, uri: str) -> bool:
-    try:
-        with spool.resources.open(uri) as pieces:
-            b"".join(pieces)
-    except SpoolError:
-        return True
-    return False
-
-
-def _set_aside(spool: Spool, job_id: str, why: str) -> None:
-    spool.claims.set_aside(job_id, why)
-    for entry in Path(spool.root).glob(f"*/*/*/{job_id}"):
-        if entry.is_symlink():
-            entry.unlink()
-
-
-def _put_away(spool: Spool, torn: set[str]) -> Iterator[str]:
-    """Set aside the jobs that had ended before the cut tore their request: every reader says so, and nobody mends it."""
-    for job_id in torn & {*job_ids(spool)}:
-        status = status_of(spool, job_id)
-        try:
-            yield f"{job_id}, whose request is torn, shows as {spool.get(job_id).status}"
-        except Damaged as error:
-            if not status.is_terminal:
-                yield f"{job_id}, whose request is torn, is still {status.name}"
-            _set_aside(spool, job_id, str(error))
-
-
-def _is_empty(path: Path) -> bool:
-    return path.is_file() and not path.name.startswith(".") and path.stat().st_size == 0
-
-
-def _is_torn_request(job_dir: str, spool: Spool) -> bool:
-    try:
-        jobs.load_request(job_dir, spool.settings.payload_limit_bytes)
-    except SpoolError:
-        return True
-    return False
-
-
-def _is_torn_result(job_dir: str, status: states.Status) -> bool:
-    try:
-        jobs.check_result(job_dir, status)
-    except Damaged:
-        return True
-    return False
 
 
 DURABLE = [

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.powercut import writes
 from tests.powercut.disk import why_not
 
 REPOSITORY = Path(__file__).parents[2]
@@ -18,8 +19,12 @@ pytestmark = pytest.mark.skipif(bool(why_not()), reason=f"power cuts: {why_not()
 
 
 def _cut(place: Path, cuts: int, *options: str) -> str:
-    """Run the command and give what it printed. Raises AssertionError when something was wrong."""
-    command = [sys.executable, "-m", "tests.powercut", "--cuts", str(cuts), *options]
+    return _run(place, 180 + 60 * cuts, "tests.powercut", "--cuts", str(cuts), *options)
+
+
+def _run(place: Path, seconds: float, *words: str) -> str:
+    """Run a command and give what it printed. Raises AssertionError when something was wrong."""
+    command = [sys.executable, "-m", *words]
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -28,7 +33,7 @@ def _cut(place: Path, cuts: int, *options: str) -> str:
         env={**os.environ, "TMPDIR": str(place)},
     )
     try:
-        out, _ = process.communicate(timeout=180 + 60 * cuts)
+        out, _ = process.communicate(timeout=seconds)
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)  # it ends its processes
@@ -58,3 +63,17 @@ def test_without_durability_nothing_torn_is_taken_for_a_whole(tmp_path: Path, wh
     told = _cut(tmp_path, 24 if whole else 1, "--durability", "none")
     assert "nothing wrong" in told
     assert _count(told, "torn requests"), "the cut has torn nothing, so nothing was tried"
+
+
+@pytest.mark.parametrize("options", [(), ("--old-kernel",)], ids=["syncfs", "fsync of each file"])
+def test_each_write_may_be_the_last_that_reached_the_disk(
+    tmp_path: Path, whole: bool, options: tuple[str, ...]
+) -> None:
+    if not whole:
+        pytest.skip("only with --whole: it takes minutes")
+    if missing := writes.why_not():
+        pytest.skip(missing)
+    told = _run(tmp_path, 1800, "tests.powercut.replay", *options)
+    assert "nothing wrong" in told
+    assert _count(told, "cuts") > 300
+    assert _count(told, "cuts that had torn something"), "nothing was torn, so nothing was tried"

@@ -247,10 +247,11 @@ def syncer(part: Part) -> None:
         written = glob.glob(f"{random.choice(places)}/**", recursive=True) if places else []
         # Of some jobs all but a few files, so that what is missing is met alone.
         for path in random.sample(written, max(0, len(written) - random.choice((0, 1, 1, 2, 20)))):
-            _sync(path)
+            sync(path)
 
 
-def _sync(path: str) -> None:
+def sync(path: str) -> None:
+    """Sync one file or directory, if it is still there."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     except OSError:

@@ -23,7 +23,7 @@ REPOSITORY = str(Path(__file__).parents[2])
 BREYTA = str(Path(sys.executable).with_name("breyta"))
 LEASE_SECONDS = 1.0
 _PR_SET_PDEATHSIG = 1
-_UNAME26 = 0x0020000
+UNAME26 = 0x0020000
 """Makes the kernel call itself 2.6, which the barrier takes for one whose syncfs cannot report errors."""
 _libc = ctypes.CDLL(None)
 
@@ -94,7 +94,7 @@ class Crowd:
     def _start(self, role: str, part: Part) -> int:
         def act() -> None:
             if self.old_kernel:
-                _libc.personality(_UNAME26)
+                _libc.personality(UNAME26)
             os.environ |= {handlers.LEDGER: part.ledgers, **({handlers.DAWDLE: "1"} if self.dawdling else {})}
             if role == "program-worker":
                 _program(part, self.program)
