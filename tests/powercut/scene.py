@@ -23,7 +23,7 @@ CAST = {
     "program-worker": 1,
     "holder": 1,
     "awaiter": 2,
-    "canceller": 1,
+    "canceller": 2,
 }
 SYNCERS = 2
 

@@ -14,6 +14,7 @@ from breyta_spool import Spool, SpoolError, files
 from tests.crash.processes import in_child
 from tests.crash.worlds import TYPE
 from tests.powercut.disk import Disk, leave_the_others, why_not
+from tests.torture.actors import sync
 from tests.torture.crowd import UNAME26
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=f"power cuts: {why_not()}")
@@ -56,6 +57,17 @@ def _submit_again(spool: Spool, job_id: str) -> Any:
     return job.status
 
 
+def _as_told(old_kernel: bool, act: Callable[[], Any]) -> Callable[[], Any]:
+    """The same by a process that sees an old kernel, whose syncfs cannot report errors."""
+
+    def told() -> Any:
+        if old_kernel:
+            ctypes.CDLL(None).personality(UNAME26)
+        return act()
+
+    return told
+
+
 def _scene(kind: str, old_kernel: bool, act: Callable[[Spool, str], Any]) -> dict[str, Any]:
     leave_the_others()
     with Disk(kind) as disk:
@@ -65,12 +77,7 @@ def _scene(kind: str, old_kernel: bool, act: Callable[[Spool, str], Any]) -> dic
         _submit_and_die(root, "key")
         (place,) = Path(root, "jobs").glob("*/*/job-*")
 
-        def told() -> Any:
-            if old_kernel:
-                ctypes.CDLL(None).personality(UNAME26)
-            return act(Spool.open(root), place.name)
-
-        answer = in_child(told).answer
+        answer = in_child(_as_told(old_kernel, lambda: act(Spool.open(root), place.name))).answer
         disk.cut()
         disk.power_on()
         return {"told": answer, "there": in_child(lambda: _there(root, place.name)).answer}
@@ -95,3 +102,57 @@ def test_the_job_of_a_submitter_who_died_before_his_barrier_is_there_for_those_w
         pytest.skip(missing)
     seen = in_child(lambda: _scene(kind, old_kernel, act)).answer
     assert seen["there"] == seen["told"]
+
+
+# -- artifacts --------------------------------------------------------------------------------------
+
+
+def _attach_finish_and_die(root: str) -> None:
+    """Attach one of each kind, finish, and be killed between the rename that makes the result count and the barrier."""
+    lease = Spool.open(root).claim(TYPE, "worker")
+    assert lease is not None
+    Path(root, "report.txt").write_text("report\n" * 1000)
+    lease.dir.attach_file(f"{root}/report.txt")
+    lease.dir.attach_kv("summary", {"n": 1})
+    lease.dir.attach_table("findings", [{"n": 1}])
+
+    def hook(operation: str, path: str) -> None:
+        if operation == "symlink" and path.endswith("/result.json"):
+            os._exit(9)
+
+    files.hook = hook
+    lease.complete()
+
+
+def _artifact_scene(kind: str, old_kernel: bool) -> Any:
+    leave_the_others()
+    with Disk(kind) as disk:
+        root = f"{disk.top}/spool"
+        job_id = Spool.init(root).submit(TYPE).job_id
+        in_child(_as_told(old_kernel, lambda: _attach_finish_and_die(root)))
+        (result,) = Path(root, "jobs").glob("*/*/job-*/attempt-1/result.json")
+        sync(str(result))  # as any other process may; on a journaled file system all names that were made before follow
+        disk.cut()
+        disk.power_on()
+        return in_child(lambda: _what_is_attached(root, job_id)).answer
+
+
+def _what_is_attached(root: str, job_id: str) -> Any:
+    spool = Spool.open(root)
+    job = spool.get(job_id)
+    found = {"status": job.status}
+    for artifact in job.artifacts:
+        with spool.resources.open(str(artifact["resourceUri"])) as pieces:
+            found[str(artifact["label"])] = str(len(b"".join(pieces)))
+    return found
+
+
+@pytest.mark.parametrize("old_kernel", [False, True], ids=["syncfs", "fsync of each file"])
+@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+def test_a_result_that_counts_has_all_that_was_attached_though_its_worker_died_before_his_barrier(
+    kind: str, old_kernel: bool
+) -> None:
+    if missing := why_not(kind):
+        pytest.skip(missing)
+    found = in_child(lambda: _artifact_scene(kind, old_kernel)).answer
+    assert found == {"status": "succeeded", "report.txt": "7000", "summary": "8", "findings": "8"}

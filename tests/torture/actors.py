@@ -169,7 +169,7 @@ def canceller(part: Part) -> None:
     spool, ledger = part.open()
     singles, batches = Tail(part.ledgers, "submitted", RECENT), Tail(part.ledgers, "submitted-batch", RECENT)
     while True:
-        time.sleep(random.uniform(0.05, 0.5))
+        time.sleep(random.uniform(0.02, 0.3))
         tail = batches if random.random() < 0.3 else singles
         if not tail.look():
             continue
