@@ -14,7 +14,9 @@ from tests.powercut import torn as torn_files
 from tests.powercut.disk import Disk, why_not
 from tests.torture import handlers, verdict
 from tests.torture.crowd import Crowd
+from tests.torture.ledger import lines
 from tests.torture.run import drain, make_spool, settle
+from tests.world import until
 
 CAST = {
     "submitter": 2,
@@ -26,6 +28,8 @@ CAST = {
     "canceller": 2,
 }
 SYNCERS = 2
+START_SECONDS = 60.0
+"""How long the first submit may take on a slow machine."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,7 @@ def _cut_once(variant: Variant, seconds: float, disk: Disk, ledgers: str) -> See
             crowd.add(role, count)
         if variant.syncers:
             crowd.add("syncer", SYNCERS)
+        until(lambda: next(lines(ledgers, "submitted", "submitted-batch"), None), START_SECONDS)
         time.sleep(seconds)
         cut_at, clock = time.monotonic(), time.time()
         disk.cut()
@@ -105,14 +110,14 @@ def _sync(root: str) -> None:
         os.close(fd)
 
 
-def _look(variant: Variant, crowd: Crowd, spool: Spool, ledgers: str, until: verdict.Until) -> Seen:
+def _look(variant: Variant, crowd: Crowd, spool: Spool, ledgers: str, end: verdict.Until) -> Seen:
     seen = Seen()
     torn = torn_files.count_torn(spool, seen.counts)
-    found = verdict.gather(spool, ledgers, until)
+    found = verdict.gather(spool, ledgers, end)
     seen.counts += found.counts
     told = list(verdict.promises(found))
     if variant.durability == "none":
-        _count_lost(found, until.at, seen.counts)
+        _count_lost(found, end.at, seen.counts)
         torn_files.put_away_torn_artifacts(found, seen.counts)
     _judge(variant, seen, told, "right after the cut")
     seen.wrong += [f"right after the cut: {wrong}" for wrong in torn_files.structure(spool, torn, settled=False)]
@@ -120,7 +125,7 @@ def _look(variant: Variant, crowd: Crowd, spool: Spool, ledgers: str, until: ver
     drain(crowd, spool)
     settle(spool)
     seen.wrong += torn_files.put_away(spool, torn)
-    rest = verdict.gather(spool, ledgers, until)
+    rest = verdict.gather(spool, ledgers, end)
     _judge(variant, seen, [wrong for wrong in verdict.promises(rest) if wrong not in told], "at rest")
     seen.wrong += [f"at rest: {wrong}" for wrong in torn_files.structure(spool, torn, settled=True)]
     seen.wrong += [f"{job_id} has not ended" for job_id, job in rest.jobs.items() if not job.is_terminal]

@@ -62,7 +62,8 @@ def test_what_was_acknowledged_survives_a_power_cut(tmp_path: Path, first: int, 
 def test_without_durability_nothing_torn_is_taken_for_a_whole(tmp_path: Path, whole: bool) -> None:
     told = _cut(tmp_path, 24 if whole else 1, "--durability", "none")
     assert "nothing wrong" in told
-    assert _count(told, "torn requests"), "the cut has torn nothing, so nothing was tried"
+    if whole:
+        assert _count(told, "torn requests"), "the cut has torn nothing, so nothing was tried"
 
 
 @pytest.mark.parametrize("options", [(), ("--old-kernel",)], ids=["syncfs", "fsync of each file"])
