@@ -49,7 +49,8 @@ def make(
         first = _first_key(root, durability, group) if require_keys else None
         # Last, and whole: a directory with a spool.json is a spool. Of two who make one, one wins.
         try:
-            files.publish_new(f"{root}/{paths.SPOOL_FILE}", jsonio.record(settings.to_map()))
+            # Nor may a power cut leave the name with a part: that would neither open nor let itself be made again.
+            files.publish_new(f"{root}/{paths.SPOOL_FILE}", jsonio.record(settings.to_map()), sync=True)
         except FileExistsError:
             _forget(root, first)
             raise Conflict(f"{root} is a spool already: somebody else just made it", path=root) from None

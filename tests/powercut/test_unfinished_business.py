@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from breyta_spool import Spool, SpoolError, files
+from breyta_spool import Spool, SpoolError, files, making
 from tests.crash.processes import in_child
 from tests.crash.worlds import TYPE
 from tests.powercut.disk import Disk, leave_the_others, why_not
@@ -156,3 +156,21 @@ def test_a_result_that_counts_has_all_that_was_attached_though_its_worker_died_b
         pytest.skip(missing)
     found = in_child(lambda: _artifact_scene(kind, old_kernel)).answer
     assert found == {"status": "succeeded", "report.txt": "7000", "summary": "8", "findings": "8"}
+
+
+# -- init -------------------------------------------------------------------------------------------
+
+
+def _init_scene() -> Any:
+    leave_the_others()
+    with Disk() as disk:
+        root = f"{disk.top}/spool"
+        making.make(root, "ws-acme", "durable", None)  # all that init does but its barrier
+        sync(root)
+        disk.cut()
+        disk.power_on()
+        return in_child(lambda: Spool.open(root).settings.workspace_id).answer
+
+
+def test_a_spool_whose_maker_died_before_his_barrier_is_there_whole_or_can_be_made_again() -> None:
+    assert in_child(_init_scene).answer == "ws-acme"
