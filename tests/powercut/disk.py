@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 _SHUTDOWN = 0x8004587D
@@ -26,15 +27,19 @@ _PRIVATE = 0x4000 | 0x40000  # MS_REC, MS_PRIVATE
 _PATIENCE = 20.0
 
 
+@cache
 def why_not(kind: str = "ext4") -> str:
     """Why there can be no power cuts here; empty when there can."""
     if os.geteuid() != 0:
         return "needs root, to mount an image"
-    if not os.path.exists("/dev/loop-control"):
-        return "needs loop devices"
     if kind not in Path("/proc/filesystems").read_text().split():
         return f"this kernel has no {kind}"
-    return "" if shutil.which(_MAKE[kind][0]) else f"needs {_MAKE[kind][0]}"
+    for program in (_MAKE[kind][0], "unshare", "losetup"):
+        if shutil.which(program) is None:
+            return f"needs {program}"
+    # A container's root may do neither; it takes a try to know.
+    tried = subprocess.run(["unshare", "--mount", "losetup", "--find"], capture_output=True, check=False, timeout=60)
+    return "" if tried.returncode == 0 else f"needs mounts and loop devices: {tried.stderr.decode().strip()}"
 
 
 def leave_the_others() -> None:
