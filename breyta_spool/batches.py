@@ -276,7 +276,7 @@ def cancel(claims: Claims, record: BatchRecord, requested_by: str, reason: str) 
             if claims.request_cancel(job_id, record.job_type, requested_by, reason).is_terminal:
                 # RACE: whoever ended it may have died before the move of its entry, which is what counts a batch.
                 found_in = Status(counted.states[job_id], 0)
-                claims.index.settle(job_id, record.job_type, paths.list_of(found_in, record.job_type))
+                claims.settle(job_id, record.job_type, paths.list_of(found_in, record.job_type))
     claims.commit(lambda: written_of(claims, record.batch_id))
 
 
@@ -299,5 +299,5 @@ def mend(claims: Claims, record: BatchRecord, sample: int = 64) -> None:
             claims.index.settle(job_id, record.job_type, paths.queued(record.job_type))
         now = claims.index.now() if leased else 0.0
         for job_id in filter(ids.is_job_id, leased):
-            if status := claims.index.settle(job_id, record.job_type, paths.leased(record.job_type)):
+            if status := claims.settle(job_id, record.job_type, paths.leased(record.job_type)):
                 claims.expire_one(job_id, record.job_type, status, now)

@@ -345,7 +345,7 @@ class Claims:
             entries = self.index.names(f"{self.tree.root}/{leased_list}/{bucket}")
             for job_id in filter(ids.is_job_id, entries):
                 try:
-                    status = self.index.settle(job_id, job_type, leased_list)
+                    status = self.settle(job_id, job_type, leased_list)
                     after = self.expire_one(job_id, job_type, status, now) if status else None
                 except OSError as error:
                     failures.append(error)  # the others must not suffer for one
@@ -358,6 +358,21 @@ class Claims:
         if failures:
             raise failures[0]
         return expired
+
+    def settle(self, job_id: str, job_type: str, found_in: str) -> Status | None:
+        """Put an entry where the job's status says it belongs; gives the status. A job whose result is torn is put back.
+
+        An entry without a job is dropped once it is old.
+        """
+        # RACE: whoever puts a job back moves its entry to the leased ones first, and may die after the rename. So nobody
+        # may take that entry to the ended ones meanwhile: the job would wait where no worker looks.
+        return self.index.settle(job_id, job_type, found_in, lambda status: self._redone(job_id, status))
+
+    def _redone(self, job_id: str, ended: Status) -> bool:
+        try:
+            return self.redo_if_torn(job_id, ended)
+        except Damaged:
+            return False  # its request, too: whoever reads the job is told
 
     def expire_one(self, job_id: str, job_type: str, status: Status, now: float) -> Status | None:
         """Take a lease back if it ran out before ``now``, the file server's time in seconds; gives the new status."""
@@ -431,6 +446,20 @@ class Claims:
         if not files.swap(self.index.job_dir(job_id), queued.name, cancelled.name):
             return False
         self.index.move(job_id, paths.queued(job_type), paths.finished(cancelled.state, job_type))
+        return True
+
+    def redo_if_torn(self, job_id: str, status: Status) -> bool:
+        """Put a job back whose result cannot be read but whose request can; whether that was so."""
+        if not jobs.needs_result(status):
+            return False
+        job_dir = self.tree.job(job_id)
+        try:
+            jobs.check_result(job_dir, status)
+            return False
+        except Damaged:
+            pass
+        request, _ = jobs.load_request(job_dir, self.settings.payload_limit_bytes)
+        self.redo(job_id, request.job_type, status, request.max_attempts)
         return True
 
     def redo(self, job_id: str, job_type: str, ended: Status, max_attempts: int) -> None:

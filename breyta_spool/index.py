@@ -135,10 +135,17 @@ class Index:
                 if make:
                     self._link(job_id, new)
 
-    def settle(self, job_id: str, job_type: str, found_in: str) -> states.Status | None:
+    def settle(
+        self,
+        job_id: str,
+        job_type: str,
+        found_in: str,
+        stays: Callable[[states.Status], bool] = lambda status: False,
+    ) -> states.Status | None:
         """Put an entry that was found in a list where the job's status says it belongs; gives the status.
 
-        An entry without a job is dropped once it is old: until then its submitter may still be at work.
+        ``stays`` is asked before the entry of an ended job is moved: whether it must not be. An entry without a job is
+        dropped once it is old: until then its submitter may still be at work.
         """
         try:
             status = status_in(self.job_dir(job_id))
@@ -146,7 +153,7 @@ class Index:
             return None  # readers of the job itself say what is wrong with it
         if status is None:
             self._drop_if_old(job_id, found_in)
-        elif (belongs := paths.list_of(status, job_type)) != found_in:
+        elif (belongs := paths.list_of(status, job_type)) != found_in and not (status.is_terminal and stays(status)):
             self.move(job_id, found_in, belongs, make=False)
         return status
 

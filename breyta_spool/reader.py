@@ -42,7 +42,7 @@ class Reader:
             except FileNotFoundError:
                 pass  # RACE: the status changed while it was read
             except Damaged:
-                if status is None or not self.redo_if_torn(job_id, status):
+                if status is None or not self.claims.redo_if_torn(job_id, status):
                     raise
             listed = files.names_if_any(job_dir)
         raise SpoolError(f"{job_id} changes faster than it can be read", hint="try again")
@@ -51,20 +51,6 @@ class Reader:
         """Make the links of an ended job that its worker died before making, as far as the caller may."""
         with suppress(OSError):
             finishing.link_outcome(job_dir, status.attempt, True)
-
-    def redo_if_torn(self, job_id: str, status: Status) -> bool:
-        """Put a job back whose result cannot be read but whose request can; whether that was so."""
-        if not jobs.needs_result(status):
-            return False
-        job_dir = self.tree.job(job_id)
-        request, _ = jobs.load_request(job_dir, self.claims.settings.payload_limit_bytes)
-        try:
-            jobs.check_result(job_dir, status)
-            return False
-        except Damaged:
-            pass
-        self.claims.redo(job_id, request.job_type, status, request.max_attempts)
-        return True
 
     def those_there(self, job_ids: Iterable[str], damaged: list[str] | None) -> Iterator[Job]:
         """The jobs of some ids; the ids of damaged ones go into ``damaged``, those that have gone are left out."""
@@ -97,5 +83,5 @@ class Reader:
                     jobs.accepted_result(self.tree.job(job_id), status)
             except Damaged:
                 with suppress(Damaged):  # its request, too: whoever reads the job is told
-                    torn = (status is not None and self.redo_if_torn(job_id, status)) or torn
+                    torn = (status is not None and self.claims.redo_if_torn(job_id, status)) or torn
         return torn

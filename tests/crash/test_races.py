@@ -122,6 +122,28 @@ def test_many_readers_that_find_a_torn_result_put_it_back_once(tmp_path: Path) -
     assert (job.status, job.attempt) == (states.SUCCEEDED, 2)
 
 
+def test_a_reaper_does_not_undo_the_first_step_of_who_puts_a_torn_result_back(tmp_path: Path) -> None:
+    """The reader has moved the entry to the leased ones; a reaper finds it there; the reader dies after its rename."""
+    world = worlds.torn_result(tmp_path / "spool")
+
+    def reap_then_die(operation: str, path: str) -> None:
+        if operation == "unlink":
+            files.hook = None
+            world.another().claims.expire(TYPE)
+            files.hook = die
+
+    def die(operation: str, path: str) -> None:
+        if path.startswith(world.spool.tree.top("queued/")):
+            raise KeyboardInterrupt
+
+    files.hook = reap_then_die
+    with suppress(KeyboardInterrupt):
+        world.spool.get(world.job_id)
+    files.hook = None
+    job = settled(world)
+    assert (job.status, job.attempt) == (states.SUCCEEDED, 2)
+
+
 def test_children_forked_while_the_clock_went_back_make_different_ids(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
