@@ -360,7 +360,7 @@ class Claims:
         return expired
 
     def settle(self, job_id: str, job_type: str, found_in: str) -> Status | None:
-        """Put an entry where the job's status says it belongs; gives the status. A job whose result is torn is put back.
+        """Put an entry where the job's status says it belongs; gives the status. A job with a torn result is put back.
 
         An entry without a job is dropped once it is old.
         """
