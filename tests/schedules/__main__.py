@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from tests.schedules.explore import Explorer, Found, explored, somewhere
 from tests.schedules.runner import Task
-from tests.schedules.scenarios import SCENARIOS, Scenario, named
+from tests.schedules.scenarios import SCENARIOS, Scenario
 from tests.schedules.schedule import parsed, told
 
 _ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
@@ -23,13 +23,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--schedule", metavar="TEXT", help="run one schedule again, and print what happens")
     parser.add_argument("--seconds", type=float, metavar="S", help="stop each scenario after that time, incomplete")
     options = parser.parse_args(arguments)
-    if options.schedule is not None:
-        return _again(named(options.scenario), options.schedule)
     chosen = [scenario for scenario in SCENARIOS if scenario.name.startswith(options.scenario or "")]
     if not chosen:
         parser.error(f"no such scenario: {options.scenario}; there are {', '.join(s.name for s in SCENARIOS)}")
+    if options.schedule is not None:
+        exact = [scenario for scenario in chosen if scenario.name == options.scenario]
+        return _again((exact or chosen)[0], options.schedule)
     print(HEAD, flush=True)
-    return int(any([_explored(scenario, options.preemptions, options.seconds) for scenario in chosen]))
+    wrong = [scenario.name for scenario in chosen if _explored(scenario, options.preemptions, options.seconds)]
+    return int(bool(wrong))
 
 
 HEAD = f"{'scenario':36} {'bound':>5} {'schedules':>10} {'runs':>8} {'states':>8} {'ends':>6} {'CPU s':>7} {'s':>7}"

@@ -88,7 +88,10 @@ class Explorer:
                 late = seconds is not None and time.monotonic() - began > seconds
                 if late or (most is not None and self.found.runs >= most):
                     return self._summed_up(began)
-                tasks = [waiting.popleft() for _ in range(min(len(waiting), CHUNK * PROCESSES))]
+                count = min(
+                    len(waiting), CHUNK * PROCESSES, most - self.found.runs if most is not None else len(waiting)
+                )
+                tasks = [waiting.popleft() for _ in range(count)]
                 for task, run in zip(tasks, self._run(tasks), strict=True):
                     self._take(task, run, cost)
         self.found.complete = not self.found.problems

@@ -14,8 +14,10 @@ from tests.schedules.breaking import broken
 from tests.schedules.explore import explored
 from tests.schedules.scenarios import SCENARIOS, Scenario, named
 
-SAMPLE = 128
+SAMPLE = 64
 """How many schedules are run of each scenario, those with the fewest preemptions first, unless all are."""
+ALWAYS = "frozen holder"
+"""All schedules of this one with one preemption or death are tried in each run of the tests."""
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=[scenario.name for scenario in SCENARIOS])
@@ -25,12 +27,11 @@ def test_no_schedule_loses_a_job_or_accepts_two_results(
     if whole:
         found = explored(scenario, scenario.bound)
     else:
-        found = explored(scenario, 1, most=SAMPLE)
+        found = explored(scenario, 1, most=None if scenario.name == ALWAYS else SAMPLE)
     print(f"{HEAD}\n{line(found)}")
     record_property("schedules", line(found))
     assert not found.problems, found.told()
-    assert found.complete or not whole
-    assert found.runs >= min(SAMPLE, found.schedules)
+    assert found.complete or (found.runs >= SAMPLE and not whole)
 
 
 # -- a broken product -------------------------------------------------------------------------------
@@ -99,7 +100,7 @@ BROKEN: dict[str, tuple[Any, str, str, str, str]] = {
         "_redone",
         "return self.redo_if_torn(job_id, ended)",
         "return False",
-        "torn result",
+        "torn result of the last attempt",
     ),
 }
 
@@ -108,7 +109,6 @@ BROKEN: dict[str, tuple[Any, str, str, str, str]] = {
 def test_a_product_that_is_broken_is_found_out(how: str) -> None:
     owner, name, old, new, scenario = BROKEN[how]
     with broken(owner, name, old, new):
-        found = explored(named(scenario), 2, most=2000)
+        found = explored(named(scenario), 1)
     assert found.problems, f"{found.runs} schedules, and none shows that {how}"
     print(found.told())
-    assert explored(named(scenario), 1, most=SAMPLE).problems == []
