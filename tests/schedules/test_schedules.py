@@ -109,6 +109,6 @@ BROKEN: dict[str, tuple[Any, str, str, str, str]] = {
 def test_a_product_that_is_broken_is_found_out(how: str) -> None:
     owner, name, old, new, scenario = BROKEN[how]
     with broken(owner, name, old, new):
-        found = explored(named(scenario), 1)
+        found = explored(named(scenario), 2)
     assert found.problems, f"{found.runs} schedules, and none shows that {how}"
     print(found.told())
