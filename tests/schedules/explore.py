@@ -121,6 +121,8 @@ class Explorer:
 
     def _take(self, task: Task, run: Run, cost: int) -> None:
         self.found.runs += 1
+        if run.problems:
+            self.found.problems.append((run.plan, run.problems, run.trace))
         before, paid = task.expected, task.paid
         for node in run.nodes:
             self._follows.setdefault(before, []).append((node.key, paid))
@@ -129,8 +131,6 @@ class Explorer:
             self._known.add(node.key)
             self._branch(node, cost)
             before, paid = node.key, 0
-        if run.problems:
-            self.found.problems.append((run.plan, run.problems, run.trace))
 
     def _branch(self, node: Node, cost: int) -> None:
         """Note what else can follow at a point."""

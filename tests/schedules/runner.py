@@ -7,6 +7,7 @@ import os
 import pickle
 import shutil
 import signal
+import time
 import traceback
 import warnings
 from collections.abc import Container, Sequence
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from breyta_spool import Spool
-from tests.crash.worlds import World
+from tests.crash.worlds import LONG_AGO, World
 from tests.schedules import verdict
 from tests.schedules.host import Host
 from tests.schedules.model import Job
@@ -23,7 +24,7 @@ from tests.schedules.part import Part
 from tests.schedules.scenarios import Scenario
 from tests.schedules.schedule import Plan
 from tests.schedules.stage import Run, Stage, listen, on
-from tests.schedules.view import DIRECTORY, View
+from tests.schedules.view import DIRECTORY, View, is_old
 
 PATIENCE = 300
 """After how many seconds a child that hangs is ended."""
@@ -75,20 +76,22 @@ class Template:
                 _write(f"{place}/{path}", *data)
 
 
-def _contents(path: str, digest: int) -> tuple[str | None, tuple[bytes, int] | None]:
+def _contents(path: str, digest: int) -> tuple[str | None, tuple[bytes, bool] | None]:
     if os.path.islink(path):
         return os.readlink(path), None
     if digest == DIRECTORY:
         return None, None
-    return None, (Path(path).read_bytes(), os.stat(path).st_mtime_ns)
+    return None, (Path(path).read_bytes(), is_old(os.stat(path)))
 
 
-def _write(path: str, data: bytes, modified_ns: int) -> None:
+def _write(path: str, data: bytes, old: bool) -> None:
+    """What was touched lately is as fresh in every copy, or a long exploration would outlast the leases of its world."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         if data:
             os.write(fd, data)
-        os.utime(fd, ns=(modified_ns, modified_ns))
+        if old:
+            os.utime(fd, (time.time() - LONG_AGO,) * 2)
     finally:
         os.close(fd)
 
