@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from tests.crash.worlds import World
 from tests.schedules.__main__ import main
 from tests.schedules.explore import Explorer, explored, somewhere
 from tests.schedules.history import Call
@@ -13,9 +15,10 @@ from tests.schedules.linear import explained
 from tests.schedules.model import Job
 from tests.schedules.part import Part
 from tests.schedules.runner import Task
-from tests.schedules.scenarios import Scenario, named, queued
+from tests.schedules.scenarios import Scenario, leased, named, queued
 from tests.schedules.schedule import parsed, told
 from tests.schedules.wrong import BY_CHANCE, WRONG
+from tests.world import age_lease
 
 
 def test_a_wrong_protocol_is_right_as_long_as_nobody_is_interrupted() -> None:
@@ -50,6 +53,20 @@ def test_a_schedule_that_does_not_fit_fails_loudly() -> None:
         for text in ("h99.r.a", "h99!", "h.h", "z", "h2.r.h0"):
             with pytest.raises(RuntimeError, match="NotReproducible"):
                 explorer.run_once(Task(parsed(text)))
+
+
+def _held_for_ten_minutes(place: Path) -> World:
+    world = leased(place)
+    age_lease(world.spool, world.job_id, 600)
+    return world
+
+
+def test_an_exploration_may_last_longer_than_the_leases_of_its_world() -> None:
+    scenario = Scenario("slow", _held_for_ten_minutes, {"r": lambda part: part.expire()})
+    with somewhere() as place:
+        run = Explorer(scenario, 0, place).run_once(Task(()))
+    assert run.problems == []
+    assert run.trace == ["r (touch locks/clock.lock)"]
 
 
 def _steps(count: int) -> Callable[[Part], None]:
