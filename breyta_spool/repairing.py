@@ -172,7 +172,7 @@ class Mender:
     def _result(self, problem: Problem) -> str:
         job_dir, listed, _ = self._job(problem.id)
         status = status_in(job_dir, listed)
-        if status is None or not self._spool.reader.redo_if_torn(problem.id, status):
+        if status is None or not self._claims.redo_if_torn(problem.id, status):
             return ""
         again = status_in(job_dir)
         return f"it is {again.name if again else 'gone'} now"
@@ -228,7 +228,7 @@ class Mender:
         job_type = self._job(problem.id)[2].job_type
         for index_list in self._index.lists():
             if problem.id in self._index.names(self._tree.bucket(index_list, problem.id)):
-                self._index.settle(problem.id, job_type, index_list)
+                self._claims.settle(problem.id, job_type, index_list)
         return self._in_list(problem.id, job_type)
 
     def _link(self, problem: Problem) -> str:
