@@ -1,0 +1,168 @@
+"""What hosts do in the scenarios: ``python -m tests.hosts.acts ACT SPOOL ARGUMENT..``.
+
+A line for each thing that was acknowledged, at once, so that the lab knows of it even if the host dies; the last line
+is the answer, as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from breyta_spool import Lease, Spool, SpoolError
+
+TYPE = "work"
+LET_GO_ON = "/tmp/go-on"
+"""Who waits goes on when there is such a file on its host."""
+
+
+def say(line: str) -> None:
+    """Print a line now."""
+    print(line, flush=True)
+
+
+def _pause() -> None:
+    while not os.path.exists(LET_GO_ON):
+        time.sleep(0.05)
+
+
+# -- the work ---------------------------------------------------------------------------------------
+
+
+def init(root: str, locks: str, durability: str) -> None:
+    """Make the spool, and say whether its workers take turns."""
+    from tests.crash.worlds import without_locks
+
+    Spool.init(root, durability=durability)
+    if locks != "locks":
+        without_locks(root)
+
+
+def submit(root: str, count: str) -> dict[str, float]:
+    """Submit jobs one after the other."""
+    spool, began = Spool.open(root), time.perf_counter()
+    for number in range(int(count)):
+        say(f"submitted {spool.submit(TYPE, {'n': number}).job_id}")
+    return {"seconds": time.perf_counter() - began}
+
+
+def drain(root: str, me: str, idle_seconds: str = "0", lease: str = "2m") -> dict[str, float]:
+    """Claim and complete, until nothing has waited for a while. ``seconds`` is from the first claim to the last end."""
+    spool = Spool.open(root)
+    began = ended = time.perf_counter()
+    while True:
+        if held := spool.claim(TYPE, me, lease=lease):
+            held.complete(outputs={"by": me})
+            say(f"done {held.job_id}")
+            ended = time.perf_counter()
+        elif time.perf_counter() > ended + float(idle_seconds):
+            return {"seconds": ended - began}
+        else:
+            time.sleep(0.1)
+
+
+def look(root: str) -> dict[str, Any]:
+    """What is wrong with the spool now that all has come to rest; of each job its status, attempt and who ended it."""
+    from tests.crash.invariants import job_ids, violations
+
+    spool = Spool.open(root)
+    jobs = {job_id: spool.get(job_id) for job_id in job_ids(spool)}
+    told = {job_id: [job.status, job.attempt, job.outputs.get("by")] for job_id, job in jobs.items()}
+    return {"wrong": violations(spool, settled=True), "jobs": told}
+
+
+# -- awaits -----------------------------------------------------------------------------------------
+
+
+def ask(root: str, interval: str, count: str, jobs: str = "1") -> None:
+    """Submit and await, again and again; a batch if it is more than one job. Says when each has been seen to end."""
+    spool = Spool.open(root)
+    for number in range(int(count)):
+        if jobs == "1":
+            asked = spool.submit(TYPE, {"n": number}).job_id
+            spool.get(asked)  # whatever a cache can remember of it by name, it does by now
+            say(f"asked {asked}")
+            assert spool.await_job(asked, interval=interval, timeout="90s").status == "succeeded"
+        else:
+            asked = spool.submit_batch(TYPE, [{"payload": {"n": n}} for n in range(int(jobs))]).batch_id
+            spool.get_batch(asked, include_jobs=True)
+            say(f"asked {asked}")
+            assert spool.await_batch(asked, interval=interval, timeout="90s").status == "completed"
+        say(f"seen {asked}")
+
+
+def reply(root: str, me: str, count: str, pause: str) -> None:
+    """Wait for jobs and end each some time after it was claimed. Says when it is about to."""
+    spool = Spool.open(root)
+    for _ in range(int(count)):
+        lease = _next(spool, me)
+        time.sleep(float(pause))
+        say(f"ending {lease.job_id}")
+        lease.complete(outputs={"by": me})
+
+
+def _next(spool: Spool, me: str, lease: str = "2m") -> Lease:
+    while not (held := spool.claim(TYPE, me, lease=lease)):
+        time.sleep(0.05)
+    return held
+
+
+# -- leases -----------------------------------------------------------------------------------------
+
+
+def hold(root: str, me: str, first: str) -> dict[str, str]:
+    """Claim a job, wait until told to go on, and use the lease in every way, in one of them first.
+
+    Gives for each how it was refused, or "done".
+    """
+    lease = _next(Spool.open(root), me, "2s")
+    lease.progress("begun")
+    say(f"holds {lease.job_id}")
+    _pause()
+    ways: dict[str, Callable[[], Any]] = {
+        "heartbeat": lease.heartbeat,
+        "progress": lambda: lease.progress("too late"),
+        "attach": lambda: lease.dir.attach_kv("late", 1),
+        "finish": lambda: lease.complete(outputs={"by": "too late"}),
+    }
+    told = {}
+    for way in sorted(ways, key=lambda way: way != first):
+        try:
+            ways[way]()
+            told[way] = "done"
+        except SpoolError as error:
+            told[way] = type(error).__name__
+    return told
+
+
+def keep(root: str, me: str, seconds: str) -> None:
+    """Claim a job with a lease of two seconds and renew it for some time; then end it."""
+    lease = _next(Spool.open(root), me, "2s")
+    say(f"holds {lease.job_id}")
+    end = time.monotonic() + float(seconds)
+    while time.monotonic() < end:
+        time.sleep(0.3)
+        lease.heartbeat()
+    lease.complete(outputs={"by": me})
+    say(f"done {lease.job_id}")
+
+
+def reap(root: str, seconds: str) -> int:
+    """Look for leases that ran out, again and again; gives how many there were."""
+    spool, end, found = Spool.open(root), time.monotonic() + float(seconds), 0
+    while time.monotonic() < end:
+        found += spool.claims.expire(TYPE)
+        time.sleep(0.1)
+    return found
+
+
+ACTS: dict[str, Callable[..., Any]] = {
+    act.__name__: act for act in (init, submit, drain, look, ask, reply, hold, keep, reap)
+}
+
+if __name__ == "__main__":
+    say(json.dumps(ACTS[sys.argv[1]](*sys.argv[2:])))
