@@ -364,8 +364,8 @@ class Claims:
 
         An entry without a job is dropped once it is old.
         """
-        # RACE: whoever puts a job back moves its entry to the leased ones first, and may die after the rename. So nobody
-        # may take that entry to the ended ones meanwhile: the job would wait where no worker looks.
+        # RACE: whoever puts a job back moves its entry to the leased ones first, and may die after the rename. So
+        # nobody may take that entry to the ended ones meanwhile: the job would wait where no worker looks.
         return self.index.settle(job_id, job_type, found_in, lambda status: self._redone(job_id, status))
 
     def _redone(self, job_id: str, ended: Status) -> bool:

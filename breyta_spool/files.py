@@ -13,10 +13,10 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
-from breyta_spool import paths
+from breyta_spool import freshness, paths
 from breyta_spool.errors import Damaged, InvalidInput
 
 T = TypeVar("T")
@@ -25,9 +25,9 @@ hook: Callable[[str, str], None] | None = None
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_WALK = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY
 _APPEND = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 _LOCK = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-_WALK = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY
 _CHUNK = 1 << 20
 _STALE_TRIES = 4
 
@@ -46,9 +46,27 @@ def _do(operation: str, path: str, call: Callable[..., T], *args: Any) -> T:
     return call(*args)
 
 
-def _look(call: Callable[..., T], *args: Any) -> T:
-    """The same for a call that changes nothing."""
-    return _do("", "", call, *args)
+def _look(call: Callable[..., T], path: str, *args: Any) -> T:
+    """The same for a call that changes nothing, and believes that something is missing only after a fresh look.
+
+    To list the directory above corrects what a client of a file server has taken as missing (freshness.py).
+    """
+    try:
+        return _do("", "", call, path, *args)
+    except FileNotFoundError:
+        directory, name = os.path.split(path)
+        if directory in ("", path) or not freshness.HERE.may_hide() or name not in names_if_any(directory):
+            raise
+    return _do("", "", call, path, *args)
+
+
+def _open_directory(path: str, flags: int) -> int:
+    """Open a directory to read it from the server, not from what a client has kept of it."""
+    fd = os.open(path, flags)
+    if freshness.HERE.keeps_listings(fd):
+        with suppress(OSError):
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    return fd
 
 
 # -- changing ---------------------------------------------------------------------------------------
@@ -491,12 +509,13 @@ def _read(path: str, limit: int) -> bytes:
         os.close(fd)
 
 
-def read_ends(path: str, head: int, tail: int) -> tuple[bytes, bytes]:
+def read_ends(path: str, head: int, tail: int, *, may_come: bool = True) -> tuple[bytes, bytes]:
     """The first and the last bytes of a file that grows; the same bytes twice when it is small.
 
-    Raises FileNotFoundError, Damaged for what is no regular file.
+    ``may_come``: it may have been made since somebody on this host looked for it in vain. Raises FileNotFoundError,
+    Damaged for what is no regular file.
     """
-    return _look(_read_ends, path, head, tail)
+    return _look(_read_ends, path, head, tail) if may_come else _do("", "", _read_ends, path, head, tail)
 
 
 def _read_ends(path: str, head: int, tail: int) -> tuple[bytes, bytes]:
@@ -522,12 +541,13 @@ def open_below(top: str, place: str) -> int:
     *directories, name = place.split("/")
     fd: int | None = None
     try:
-        for directory in (top, *directories):
-            below = _look(_walk, directory, fd)
-            if fd is not None:
-                os.close(fd)
+        # Each directory is opened, so what is below it is looked for afresh.
+        fd = _look(os.open, top, _WALK)
+        for directory in directories:
+            below = _do("", "", _open_at, fd, directory, _WALK)
+            os.close(fd)
             fd = below
-        found = _look(lambda: os.open(name, _READ, dir_fd=fd))
+        found = _do("", "", _open_at, fd, name, _READ)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENOTDIR, errno.ENXIO):
             raise Damaged(f"{top}/{place} is not reached by directories alone, or is no file", path=top) from None
@@ -541,8 +561,8 @@ def open_below(top: str, place: str) -> int:
     return found
 
 
-def _walk(name: str, above: int | None) -> int:
-    return os.open(name, _WALK, dir_fd=above)
+def _open_at(above: int, name: str, flags: int) -> int:
+    return os.open(name, flags, dir_fd=above)
 
 
 def read_below(top: str, place: str, limit: int) -> bytes:
@@ -555,8 +575,8 @@ def read_below(top: str, place: str, limit: int) -> bytes:
 
 
 def names(directory: str) -> list[str]:
-    """The names in a directory, in no order. A listing is what NFS keeps fresh. Raises FileNotFoundError."""
-    return _look(os.listdir, directory)
+    """The names in a directory, in no order, fresh also on NFS. Raises FileNotFoundError."""
+    return _look(_listed, directory, _WALK & ~os.O_NOFOLLOW)
 
 
 _NO_DIRECTORY = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
@@ -564,26 +584,25 @@ _NO_DIRECTORY = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 def names_if_any(directory: str) -> list[str]:
     """The names in a directory, none when it is not there, or is a link that somebody has put in its place."""
-    try:
-        return _look(_names_in, directory)
-    except OSError as error:
-        if error.errno not in _NO_DIRECTORY:
-            raise
-        return []
+    return _listed_if_any(directory, _WALK)
 
 
 def names_at_root(root: str) -> list[str]:
     """The same for the root of a spool, which may be reached by a link."""
+    return _listed_if_any(root, _WALK & ~os.O_NOFOLLOW)
+
+
+def _listed_if_any(directory: str, flags: int) -> list[str]:
     try:
-        return names(root)
+        return _look(_listed, directory, flags)
     except OSError as error:
         if error.errno not in _NO_DIRECTORY:
             raise
         return []
 
 
-def _names_in(directory: str) -> list[str]:
-    fd = os.open(directory, _WALK)
+def _listed(directory: str, flags: int) -> list[str]:
+    fd = _open_directory(directory, flags)
     try:
         return os.listdir(fd)
     finally:
@@ -606,7 +625,7 @@ def kinds_if_any(directory: str) -> dict[str, bool]:
 @contextmanager
 def _entries(directory: str) -> Iterator[Iterator[os.DirEntry[str]]]:
     try:
-        fd = _look(os.open, directory, _WALK)
+        fd = _look(_open_directory, directory, _WALK)
     except OSError as error:
         if error.errno not in _NO_DIRECTORY:
             raise
@@ -614,9 +633,18 @@ def _entries(directory: str) -> Iterator[Iterator[os.DirEntry[str]]]:
         return
     try:
         with os.scandir(fd) as entries:
-            yield entries
+            yield _until_gone(entries)
     finally:
         os.close(fd)
+
+
+def _until_gone(entries: Iterator[os.DirEntry[str]]) -> Iterator[os.DirEntry[str]]:
+    try:
+        yield from entries
+    except OSError as error:
+        # RACE: the directory was removed as it was read. NFS has another word for that.
+        if error.errno not in (errno.ENOENT, errno.ESTALE):
+            raise
 
 
 def check_no_link(top: str, place: str) -> None:

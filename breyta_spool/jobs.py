@@ -132,11 +132,11 @@ def needs_result(status: states.Status) -> bool:
     return status.state in (states.SUCCEEDED, states.NO_CHANGES, states.FAILED)
 
 
-def _progress(job_dir: str, attempt: int, trusting: bool) -> tuple[Fields | None, str | None]:
+def _progress(job_dir: str, attempt: int, trusting: bool, goes_on: bool) -> tuple[Fields | None, str | None]:
     """The last progress report of an attempt, and when its handler was started."""
     path = f"{job_dir}/{paths.attempt_name(attempt)}/{paths.PROGRESS}"
     try:
-        head, tail = files.read_ends(path, _ENDS, outputs.LINE_LIMIT + _ENDS)
+        head, tail = files.read_ends(path, _ENDS, outputs.LINE_LIMIT + _ENDS, may_come=goes_on)
     except (FileNotFoundError, Damaged):
         return None, None
     report = _report if trusting else _sound_report
@@ -224,7 +224,7 @@ _NO_ATTEMPT: Fields = {"startedAt": None}
 def _attempt(
     job_dir: str, number: int, status: states.Status, result: Fields | None, trusting: bool
 ) -> tuple[Fields, Fields | None]:
-    claim, progress, started = _said_by(job_dir, number, trusting)
+    claim, progress, started = _said_by(job_dir, number, trusting, status.state == states.LEASED)
     fields: Fields = {
         "attempt": number,
         "startedAt": started or claim.get("startedAt"),
@@ -240,7 +240,7 @@ def _attempt(
     return fields, progress
 
 
-def _said_by(job_dir: str, number: int, trusting: bool) -> tuple[Fields, Fields | None, str | None]:
+def _said_by(job_dir: str, number: int, trusting: bool, goes_on: bool) -> tuple[Fields, Fields | None, str | None]:
     """The claim of an attempt, its last progress report, and when its handler was started."""
     try:
         files.check_no_link(job_dir, paths.attempt_name(number))
@@ -249,7 +249,7 @@ def _said_by(job_dir: str, number: int, trusting: bool) -> tuple[Fields, Fields 
     claim = _claim(job_dir, number) or {}
     if not trusting and load_claim(job_dir, number) is None:
         claim = {}
-    return claim, *_progress(job_dir, number, trusting)
+    return claim, *_progress(job_dir, number, trusting, goes_on)
 
 
 def _in_process(last: Fields) -> str | None:
