@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
-from breyta_spool import Lease, Spool, SpoolError
+from breyta_spool import Lease, NotFound, Spool, SpoolError, files
+from breyta_spool.handler import ActiveJob
 
 TYPE = "work"
-LET_GO_ON = "/tmp/go-on"
+LET_GO_ON = os.environ.get("GO_ON", "/tmp/go-on")
 """Who waits goes on when there is such a file on its host."""
 
 
@@ -65,6 +67,11 @@ def drain(root: str, me: str, idle_seconds: str = "0", lease: str = "2m") -> dic
             time.sleep(0.1)
 
 
+def handle(job: ActiveJob) -> dict[str, Any]:
+    """A handler for workers that are started by the command line: it says on which host it ran."""
+    return {"outputs": {"by": os.environ["LAB_HOST"]}}
+
+
 def look(root: str) -> dict[str, Any]:
     """What is wrong with the spool now that all has come to rest; of each job its status, attempt and who ended it."""
     from tests.crash.invariants import job_ids, violations
@@ -73,6 +80,19 @@ def look(root: str) -> dict[str, Any]:
     jobs = {job_id: spool.get(job_id) for job_id in job_ids(spool)}
     told = {job_id: [job.status, job.attempt, job.outputs.get("by")] for job_id, job in jobs.items()}
     return {"wrong": violations(spool, settled=True), "jobs": told}
+
+
+def submit_slowly(root: str) -> None:
+    """Submit a job, and wait in the midst of it: the entry in the queue is there, and the job is not."""
+
+    def hook(operation: str, path: str) -> None:
+        if operation == "rename" and "/jobs/" in path and not os.path.exists(LET_GO_ON):
+            say("midway")
+            _pause()
+
+    spool = Spool.open(root)
+    files.hook = hook
+    say(f"submitted {spool.submit(TYPE, {}).job_id}")
 
 
 # -- awaits -----------------------------------------------------------------------------------------
@@ -114,12 +134,12 @@ def _next(spool: Spool, me: str, lease: str = "2m") -> Lease:
 # -- leases -----------------------------------------------------------------------------------------
 
 
-def hold(root: str, me: str, first: str) -> dict[str, str]:
+def hold(root: str, me: str, first: str, lease_duration: str = "2s") -> dict[str, str]:
     """Claim a job, wait until told to go on, and use the lease in every way, in one of them first.
 
     Gives for each how it was refused, or "done".
     """
-    lease = _next(Spool.open(root), me, "2s")
+    lease = _next(Spool.open(root), me, lease_duration)
     lease.progress("begun")
     say(f"holds {lease.job_id}")
     _pause()
@@ -160,8 +180,104 @@ def reap(root: str, seconds: str) -> int:
     return found
 
 
+# -- clocks and caches ------------------------------------------------------------------------------
+
+
+def sweep(root: str) -> None:
+    """Sweep as a worker does when it starts and once an hour."""
+    Spool.open(root).claims.sweep()
+
+
+def submit_once(root: str, key: str) -> str:
+    """Submit with an idempotency key; gives the id."""
+    return Spool.open(root).submit(TYPE, {}, idempotency_key=key).job_id
+
+
+def store(root: str, ttl_seconds: str) -> str:
+    """Complete a job with a value that expires; gives its address."""
+    lease = _next(Spool.open(root), "storing")
+    kept = lease.dir.attach_kv("value", {"kept": True}, ttl_seconds=int(ttl_seconds))
+    lease.complete(outputs={"by": "storing"})
+    return str(kept["resourceUri"])
+
+
+def fetch(root: str, uri: str) -> bool:
+    """Whether a value is there."""
+    try:
+        Spool.open(root).resources.read(uri)
+    except NotFound:
+        return False
+    return True
+
+
+def fill(root: str, count: str) -> None:
+    """Make a directory with many names below tmp/."""
+    os.mkdir(f"{root}/tmp/many")
+    for number in range(int(count)):
+        os.symlink("nowhere", f"{root}/tmp/many/{number:05}")
+
+
+def clear(root: str) -> None:
+    """Remove that directory as a worker does."""
+    files.remove_tree(f"{root}/tmp/many", f"{root}/tmp/trash-many")
+
+
+def scan(root: str) -> int:
+    """Read that directory, and wait after the first names; gives how many names it had."""
+    parts = files.scan(f"{root}/tmp/many", 1)
+    found = len(next(parts))
+    say("reading")
+    _pause()
+    return found + sum(len(names) for names in parts)
+
+
+def change_twice(root: str, count: str) -> None:
+    """Rename a file twice within moments, again and again."""
+    place = f"{root}/tmp/changing"
+    os.mkdir(place)
+    with open(f"{place}/0", "wb"):
+        pass
+    say("changing")
+    _pause()
+    for number in range(0, 2 * int(count), 2):
+        os.rename(f"{place}/{number}", f"{place}/{number + 1}")
+        time.sleep(random.uniform(0, 0.004))
+        os.rename(f"{place}/{number + 1}", f"{place}/{number + 2}")
+        say(f"now {number + 2}")
+        time.sleep(1)
+
+
+def watch(root: str, seconds: str) -> None:
+    """List that directory as fast as it goes; says what it sees when that has changed."""
+    end, seen = time.monotonic() + float(seconds), [""]
+    while time.monotonic() < end:
+        if seen != (seen := files.names(f"{root}/tmp/changing")):
+            say(f"sees {seen[0]}")
+
+
 ACTS: dict[str, Callable[..., Any]] = {
-    act.__name__: act for act in (init, submit, drain, look, ask, reply, hold, keep, reap)
+    act.__name__: act
+    for act in (
+        init,
+        submit,
+        submit_slowly,
+        submit_once,
+        drain,
+        look,
+        ask,
+        reply,
+        hold,
+        keep,
+        reap,
+        sweep,
+        store,
+        fetch,
+        fill,
+        clear,
+        scan,
+        change_twice,
+        watch,
+    )
 }
 
 if __name__ == "__main__":

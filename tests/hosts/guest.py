@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import IO, Any
 
+from tests.hosts.acts import LET_GO_ON
 from tests.hosts.host import ROOT, Host, worded
 from tests.hosts.namespaces import Namespaces, end_group
 from tests.hosts.program import Program
@@ -137,11 +138,16 @@ class Guest(Host):
         with self._writing:
             self._input.write(json.dumps(message).encode() + b"\n")
 
+    def let_go_on(self) -> None:
+        """Let the acts on it that wait go on."""
+        self.run(f"touch {LET_GO_ON}")
+
     def end_programs(self) -> None:
         """End every program that still runs on it."""
         for program in [program for program in self._programs.values() if program.code is None]:
             program.signal(signal.SIGKILL)
             program.wait(30)
+        self.run(f"rm -f {LET_GO_ON}")
 
     def _listen(self, line: IO[bytes], programs: dict[int, Program]) -> None:
         with line:

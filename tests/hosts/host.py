@@ -32,9 +32,10 @@ class Host(ABC):
         """Run a bash script; gives what it printed. Raises AssertionError when it fails."""
         return self.start("bash", "-euc", script).output(seconds)
 
-    def breyta(self, spool: str, *argv: str) -> Program:
+    def breyta(self, spool: str, *argv: str, **environment: str) -> Program:
         """Start the command line on a spool of the share."""
-        return self.start(self.python, "-m", "breyta_cli", *argv, BREYTA_SPOOL=f"{self.share}/{spool}")
+        environment["BREYTA_SPOOL"] = f"{self.share}/{spool}"
+        return self.start(self.python, "-m", "breyta_cli", *argv, **environment)
 
     def act(self, name: str, spool: str, *argv: object, **environment: str) -> Program:
         """Start one of the acts (acts.py) on a spool of the share."""

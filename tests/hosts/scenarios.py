@@ -6,10 +6,14 @@ from collections import Counter
 from collections.abc import Iterable
 from itertools import chain
 
+from tests.hosts.acts import TYPE
 from tests.hosts.host import Host
 from tests.hosts.program import Program
 
-LOOK_SECONDS = 120.0
+LOOK_SECONDS = 300.0
+SLACK = 5.0
+"""How much longer than it should something may take, in seconds, on a machine that has other things to do. What a
+client has looked for in vain it would believe to be missing for half a minute and more."""
 
 
 def told(program: Program, word: str) -> list[str]:
@@ -23,6 +27,17 @@ def drained_by_both(a: Host, b: Host, spool: str, seconds: float = 300) -> dict[
     for drain in drains.values():
         drain.output(seconds)
     return {name: told(drain, "done") for name, drain in drains.items()}
+
+
+def worker(host: Host, spool: str, *options: str, handler: str = "py:tests.hosts.acts:handle") -> Program:
+    """Start a worker by the command line."""
+    words = ("jobs", "worker", "run", "--type", TYPE, "--worker-id", f"{host.name}-worker", "--handler", handler)
+    return host.breyta(spool, *words, *options, LAB_HOST=host.name)
+
+
+def worker_done(program: Program) -> list[str]:
+    """The jobs that such a worker said it had ended well."""
+    return [words[1] for line in list(program.errors) if len(words := line.split()) > 2 and words[2] == "succeeded"]
 
 
 def at_rest(spool: str, views: Iterable[Host], submitted: Iterable[str], done: dict[str, list[str]]) -> None:
