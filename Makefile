@@ -3,10 +3,12 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check format schemas bench clean
+.PHONY: help demo test test-all fuzz check format schemas bench clean
 help:
 	@echo "make demo     see one job from submit to result"
-	@echo "make test     run the tests"
+	@echo "make test     run the tests: a sample of what can be tried for long"
+	@echo "make test-all run all of it: every crash point and schedule, power cuts, NFS hosts (as root; half an hour)"
+	@echo "make fuzz     fuzz the parsers for some minutes"
 	@echo "make check    format, lint, types, layers, schemas"
 	@echo "make bench    measure against the bare system calls"
 	@echo "make format   let ruff lay out the code"
@@ -24,6 +26,12 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -n auto
+
+test-all: $(VENV)/installed
+	$(BIN)/python -m pytest -n auto --dist worksteal --whole
+
+fuzz: $(VENV)/installed
+	$(BIN)/python -m tests.fuzz --seconds 60
 
 check: $(VENV)/installed
 	$(BIN)/ruff format --check .

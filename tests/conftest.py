@@ -2,15 +2,39 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from breyta_spool import Spool
+from tests.tried import TRIED
 from tests.world import Cli
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--whole", action="store_true", help="run everything of what is sampled otherwise: takes long")
+
+
+class Tally:
+    """Adds up what the processes of a run have tried, and tells it at the end."""
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if hasattr(session.config, "workeroutput"):
+            session.config.workeroutput["tried"] = dict(TRIED)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        TRIED.update(getattr(node, "workeroutput", {}).get("tried", {}))
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if TRIED:
+            terminalreporter.write_line(
+                "tried: " + ", ".join(f"{count:,} {what}" for what, count in sorted(TRIED.items()))
+            )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Tally())
 
 
 @pytest.fixture(scope="session")

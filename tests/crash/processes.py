@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from breyta_spool import SpoolError, files
+from tests.tried import TRIED
 
 DIED = 9
 TORN_AFTER = 7
@@ -167,6 +168,7 @@ def killed_everywhere(
         try:
             ended = _in_child(lambda: act(world), dies)
             points += 1
+            TRIED["crash points"] += 1
             check(world, ended.answer if heard else None)
         except (AssertionError, OSError, SpoolError) as error:
             problems.append(f"{name}, killed before {ended.died_before}: {error!r}")
@@ -181,8 +183,3 @@ def killed_everywhere(
     one("unheard", heard=False)
     assert not problems, f"{len(problems)} of {points} points:\n" + "\n".join(problems)
     assert number > least
-    POINTS[act.__qualname__] = points
-
-
-POINTS: dict[str, int] = {}
-"""How many points each operation was killed at, in this process."""

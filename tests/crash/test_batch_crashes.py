@@ -33,6 +33,7 @@ from tests.crash.invariants import dangling_buckets, job_ids, status_of, violati
 from tests.crash.processes import in_child, killed_everywhere, race
 from tests.crash.test_failing_disk import Failed, _with_barrier, fails_everywhere
 from tests.crash.worlds import TYPE, World, settle, without_locks
+from tests.tried import TRIED
 from tests.world import work_off
 
 SPECS = [{"payload": {"n": n}} for n in range(2)]
@@ -502,6 +503,7 @@ def test_two_operations_may_meet_anywhere_in_a_batch(
         problems += [f"before {where}: {error}" for error in errors]
         if not where:
             break
+        TRIED["meetings of two operations"] += 1
     assert not problems, f"{len(problems)} problems at {number - 1} points:\n" + "\n".join(problems)
     assert number > 1
 

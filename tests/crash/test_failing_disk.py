@@ -24,6 +24,7 @@ from breyta_spool.worker import Settings, Tally, Worker
 from tests.crash import worlds
 from tests.crash.invariants import job_ids, status_of, violations
 from tests.crash.worlds import TYPE, World, settle, settled
+from tests.tried import TRIED
 
 ONCE = [errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EROFS, errno.ESTALE]
 NEEDS_ROOM = {"mkdir", "create", "write", "append", "symlink"}
@@ -84,6 +85,7 @@ def fails_everywhere(
                 problems.append(f"{fault.what}{' lasting' * lasting}: {error!r}")
             if not fault.seen:
                 break
+            TRIED["failing calls"] += 1
         assert number > least or lasting, "the hook was hardly called"
     assert not problems, f"{len(problems)} points:\n" + "\n".join(problems)
 

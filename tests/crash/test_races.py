@@ -20,6 +20,7 @@ from tests.crash import worlds
 from tests.crash.invariants import job_ids, status_of, violations
 from tests.crash.processes import race
 from tests.crash.worlds import TYPE, World, settle, settled, without_locks
+from tests.tried import TRIED
 
 
 def _spool(place: Path, locks: bool) -> Spool:
@@ -491,6 +492,7 @@ def test_two_operations_may_meet_anywhere(
         problems += [f"before {where}: {error}" for error in errors]
         if not where:
             break
+        TRIED["meetings of two operations"] += 1
     assert not problems, f"{len(problems)} problems at {number - 1} points:\n" + "\n".join(problems)
 
 
