@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from breyta_spool import Job, NoSuchSpool, Spool, paths, states
+from breyta_spool import Job, NoSuchSpool, Spool, jobs, paths, states
 from breyta_spool.handler import ActiveJob, PythonHandler
 from breyta_spool.worker import Settings, Worker
 from tests.crash import worlds
@@ -87,6 +87,19 @@ def test_a_worker_killed_anywhere_in_a_jobs_life_loses_nothing(tmp_path: Path) -
 
 
 # -- inside a lease ---------------------------------------------------------------------------------
+
+
+def test_a_worker_killed_anywhere_while_it_renews_its_lease_leaves_the_lease_to_run_out(tmp_path: Path) -> None:
+    def check(world: World, cancel: bool | None) -> None:
+        assert cancel in (None, False)
+        assert world.lease.heartbeat() is False, "the claim can be read"
+        claim = jobs.load_claim(world.spool.tree.job(world.job_id), 1)
+        assert claim is not None
+        assert claim.lease_ms in ((120_000, 3_600_000) if cancel is None else (3_600_000,))
+        job = settled(world)
+        assert (job.status, job.attempt) == (states.SUCCEEDED, 2)
+
+    killed_everywhere(tmp_path, worlds.leased, lambda world: world.lease.heartbeat("1h"), check, 4)
 
 
 def test_a_process_killed_anywhere_while_it_reports_progress_harms_nothing(tmp_path: Path) -> None:

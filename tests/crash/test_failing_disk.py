@@ -224,6 +224,17 @@ def _goes_on(act: Callable[[World], Any], artifacts: int = 0) -> Callable[[World
     return check
 
 
+def test_a_lease_can_be_renewed_again_after_a_fault(tmp_path: Path) -> None:
+    def check(world: World, answer: Any) -> None:
+        assert isinstance(answer, Failed) or answer is False
+        assert world.lease.heartbeat("2h") is False
+        assert world.another().claims.expire(TYPE) == 0
+        assert world.lease.complete(outputs={"by": "holder"}).attempt == 1
+        settled(world)
+
+    fails_everywhere(tmp_path, worlds.leased, lambda world: world.lease.heartbeat("1h"), check, 4)
+
+
 def test_progress_can_be_reported_again_after_a_fault(tmp_path: Path) -> None:
     def report(world: World) -> Any:
         return world.lease.progress("half")
