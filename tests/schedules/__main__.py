@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -66,5 +67,11 @@ def _again(scenario: Scenario, text: str) -> int:
     return int(bool(run.problems))
 
 
+def _leave(number: int, _: object) -> None:
+    sys.exit(128 + number)  # by way of every 'finally': no child and no place is left
+
+
 if __name__ == "__main__":
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)
     sys.exit(main())

@@ -190,6 +190,7 @@ def _fork() -> int:
 def _work(runner: Runner, tasks: Sequence[Task], write: int) -> None:
     """Never returns: the threads of actors that died still stand in the spool."""
     try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.alarm(PATIENCE)
         runner.install()
         answer: Any = [runner.run(task) for task in tasks], runner.newly_rested
