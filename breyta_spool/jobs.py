@@ -259,7 +259,9 @@ def _in_process(last: Fields) -> str | None:
 def _artifacts(job_dir: str, status: states.Status, result: Fields | None) -> Any:
     if result:
         return result.get("artifacts")
-    if not status.attempt or status.state == states.QUEUED:
+    # RACE: a worker that does not know yet that it lost the lease may attach something to a job that ended without a
+    # result. It was not accepted, and what was handed out must not change.
+    if status.state != states.LEASED:
         return []
     try:
         files.check_no_link(job_dir, paths.attempt_name(status.attempt))
