@@ -95,16 +95,18 @@ class StorageError(SpoolError):
 
 
 def shown(value: object, limit: int = 80) -> str:
-    """A value that somebody gave as errors show it: not longer than ``limit`` characters, whatever it is.
+    """A value that somebody gave as errors show it: about ``limit`` characters at most, whatever it is.
 
     >>> shown("x" * 100, 20)
-    "'xxxxxxxxxxxxxxxx..."
+    "'xxxxxxxxxxxxxxxx... (100 characters)"
     """
     try:
         text = repr(value)
     except ValueError:  # a number with more digits than Python writes
         text = f"a value of type {type(value).__name__}"
-    return text if len(text) <= limit else text[: limit - 3] + "..."
+    if len(text) <= limit:
+        return text
+    return text[: limit - 3] + "..." + (f" ({len(value)} characters)" if isinstance(value, str) else "")
 
 
 _REMEDIES = {

@@ -172,9 +172,9 @@ class Mender:
     def _result(self, problem: Problem) -> str:
         job_dir, listed, _ = self._job(problem.id)
         status = status_in(job_dir, listed)
-        if status is None or not self._claims.redo_if_torn(problem.id, status):
+        if status is not None and jobs.needs_result(status) and not self._claims.redo_if_torn(problem.id, status):
             return ""
-        again = status_in(job_dir)
+        again = status_in(job_dir)  # when its entry was mended, it was put back already
         return f"it is {again.name if again else 'gone'} now"
 
     def _misplaced(self, problem: Problem) -> str:

@@ -153,11 +153,14 @@ def killed_everywhere(
     act: Callable[[W], Any],
     check: Callable[[W, Any], None],
     least: int,
+    *,
+    unheard: bool = True,
 ) -> None:
     """Kill an operation before and after each of its mutations and in each write, and check what is left.
 
     Each time in a fresh world. ``check`` is told what the operation returned, None when it was killed before. ``least``
-    is how many mutations the operation must have, so that a hook that is never called does not go unseen.
+    is how many mutations the operation must have, so that a hook that is never called does not go unseen. ``unheard``:
+    also let it be done to the end, and nobody hear of it.
     """
     problems, points = [], 0
 
@@ -180,6 +183,7 @@ def killed_everywhere(
             break
         if where.startswith(WRITES):
             one(f"torn-{number}", lambda at, operation: Torn if at == number else None)
-    one("unheard", heard=False)
+    if unheard:
+        one("unheard", heard=False)
     assert not problems, f"{len(problems)} of {points} points:\n" + "\n".join(problems)
     assert number > least

@@ -48,8 +48,8 @@ BROKEN: dict[str, tuple[Any, str, str, str, str]] = {
     "a reaper does not look for a cancel again": (
         Claims,
         "_let_go",
-        "if after.state == states.QUEUED and paths.CANCEL in files.names_if_any(job_dir):",
-        "if False:",
+        "after = self._cancelled_meanwhile(job_dir, after)",
+        "pass",
         "cancel and reap",
     ),
     "who cancels does not look again": (
