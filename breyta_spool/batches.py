@@ -108,7 +108,7 @@ def _stage_jobs(
             request, data = submitting.build_request(claims.settings, job_id, record["jobType"], payload, given)
         except InvalidInput as error:
             raise InvalidInput(f"job {number}: {error.message}", hint=error.hint, job=number, **error.details) from None
-        files.make_dir(f"{staged}/{job_id}")
+        files.make_own_dir(f"{staged}/{job_id}")
         submitting.stage(f"{staged}/{job_id}", request, data)
         told(request, payload)
     if not number:
@@ -130,10 +130,11 @@ def _checked(spec: Any, number: int) -> Fields:
 
 def _stage_entries(waiting: str, batch_id: str, count: int) -> None:
     """Prepare the bucket of the queue, after the jobs: an entry that leads nowhere must not look old."""
-    files.make_dir(waiting)
+    files.make_own_dir(waiting)
     for number in range(1, count + 1):
         job_id = ids.job_in_batch(batch_id, number)
-        files.symlink(paths.entry_target(job_id), f"{waiting}/{job_id}")
+        with suppress(FileExistsError):  # RACE: the same, of which only the reply was lost
+            files.symlink(paths.entry_target(job_id), f"{waiting}/{job_id}")
 
 
 def _withdraw(claims: Claims, staged: str, place: str, bucket: str) -> None:

@@ -77,6 +77,17 @@ def make_dir(path: str, mode: int = 0o777) -> None:
     _do("mkdir", path, os.mkdir, path, mode)
 
 
+def make_own_dir(path: str, mode: int = 0o777) -> None:
+    """Make a directory of a name that nobody else can make. Raises FileExistsError when something else has it."""
+    try:
+        make_dir(path, mode)
+    except FileExistsError:
+        # RACE: an NFS server that loses its power after it has done as it was told cannot say so. The client asks
+        # again when it is back, and is told that there is such a directory: ours.
+        if not stat.S_ISDIR(os.lstat(path).st_mode):
+            raise
+
+
 def make_dirs(path: str, top: str, *, in_spool: bool = False) -> None:
     """Make a directory and those above it, as far as they are missing, up to ``top``, which must be there.
 
@@ -165,10 +176,28 @@ def replace(path: str, data: bytes, mode: int = 0o666) -> None:
     aside = aside_of(path)
     write_new(aside, data, mode)
     try:
-        rename(aside, path)
+        put(aside, path)
     except BaseException:
         forget(aside)
         raise
+
+
+def put(aside: str, path: str) -> None:
+    """Rename a file that was prepared aside into place, and believe a failure only after looking. Raises OSError."""
+    prepared = os.lstat(aside).st_ino
+    try:
+        rename(aside, path)
+    except OSError as error:
+        # RACE: the reply of an NFS server can be lost; the second try of the rename then finds no source.
+        if not _is_there(path, prepared):
+            raise error
+
+
+def _is_there(path: str, inode: int) -> bool:
+    try:
+        return _look(_asked, path).st_ino == inode
+    except OSError:
+        return False
 
 
 def append(path: str, data: bytes) -> None:
@@ -225,6 +254,10 @@ def place(aside: str, path: str) -> None:
     directory, name = os.path.split(path)
     try:
         link(aside, path)
+    except FileExistsError:
+        # RACE: the reply of an NFS server can be lost; the second try of the link then finds what the first made.
+        if not _is_there(path, os.lstat(aside).st_ino):
+            raise
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
             raise

@@ -182,7 +182,7 @@ def _why_not(program: str, error: OSError) -> str:
 def write_job_dir(held: Held, root: str) -> None:
     """Make BREYTA_JOB_DIR: the job, its payload and the context of the helper commands. Raises OSError."""
     directory, request = held.dir, held.request
-    files.make_dir(directory.work, 0o777)
+    files.make_own_dir(directory.work)
     job = {
         **request.to_map(),
         "status": states.LEASED,

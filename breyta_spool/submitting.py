@@ -93,7 +93,7 @@ def publish(claims: Claims, request: dict[str, Any], payload: bytes) -> None:
 def make_staged(claims: Claims, staged: str) -> None:
     """Make a directory in tmp/ to build something in."""
     try:
-        files.make_dir(staged)
+        files.make_own_dir(staged)
     except FileNotFoundError:
         claims.index.make_dirs(staged)  # a spool that was copied without its empty directories
 

@@ -181,7 +181,7 @@ class Table:
         # The rename changes the rows before they can be counted, so the count is written first, for this inode.
         planned = {"inode": os.stat(aside[0]).st_ino, "description": meta}
         files.replace(self.meta_file, jsonio.record({**before, "replacedBy": planned}))
-        files.rename(aside[0], self.rows_file)
+        files.put(aside[0], self.rows_file)
         files.replace(self.meta_file, data)
         return None
 

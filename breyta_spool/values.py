@@ -50,7 +50,7 @@ def write(job_dir: str, address: Address, content: dict[str, Any]) -> None:
     try:
         # The link comes first: a value without one would never be swept. When it is due, the file itself tells.
         link(job_dir, address, files.modified(aside) + content["ttlSeconds"])
-        files.rename(aside, path)
+        files.put(aside, path)
     except BaseException:
         files.forget(aside)
         raise

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from breyta_spool import LeaseLost, files, states
+from breyta_spool import LeaseLost, files, paths, states
 from tests.crash import worlds
-from tests.crash.worlds import TYPE, World, settled
+from tests.crash.worlds import TYPE, World, settle, settled
+from tests.world import work_off
 
 ANSWERS = [errno.ENOENT, errno.EIO, errno.ETIMEDOUT, errno.ESTALE]
 """What a client says whose reply was lost: the second try finds no source; a soft mount gives up."""
@@ -126,3 +127,81 @@ def test_an_operation_whose_reply_was_lost_is_seen_as_done(
     assert reply.done
     job = settled(world)
     assert (job.status, job.attempt) == (end, attempt)
+
+
+# -- what is made, not renamed ----------------------------------------------------------------------
+
+
+class DoneAlready:
+    """A hook that does, once, what is asked for, so that the product's own call finds it done."""
+
+    def __init__(self, operation: str, part: str) -> None:
+        self.done = False
+        self._operation = operation
+        self._part = part
+
+    def __call__(self, operation: str, path: str) -> None:
+        if self.done or operation != self._operation or self._part not in path:
+            return
+        self.done = True
+        directory, name = os.path.split(path)
+        if operation == "mkdir":
+            os.mkdir(path)
+        elif operation == "symlink":
+            os.symlink(paths.entry_target(name), path)
+        else:
+            (aside,) = [found for found in os.listdir(directory) if found.startswith(f".{name}.")]
+            (os.link if operation == "link" else os.rename)(f"{directory}/{aside}", path)
+
+
+def _cancel_leased(world: World) -> None:
+    assert world.spool.cancel(world.job_id, reason="enough").cancel_requested
+
+
+def _attach(world: World) -> None:
+    world.lease.dir.attach_kv("kept", 1)
+    world.lease.dir.attach_kv("kept", 2, ttl_seconds=1000)
+    assert world.lease.complete().artifacts[0]["label"] == "kept"
+
+
+def _attach_file(world: World) -> None:
+    assert world.lease.dir.attach_file(__file__)["resourceUri"].endswith("/test_lost_replies.py".replace("/", "."))
+
+
+def _use_the_job_dir(world: World) -> None:
+    assert work_off(world.spool, lambda job: {"summary": job.dir}, TYPE).failed == 0
+
+
+def _cancel_whole_batch(world: World) -> None:
+    assert world.spool.cancel_batch(world.batch_id, reason="enough").cancel_requested
+
+
+MADE: list[tuple[Callable[[Path], World], Callable[[World], None], str, str]] = [
+    (worlds.empty, _submit, "mkdir", "/tmp/job-"),
+    (worlds.empty, _submit_batch, "mkdir", "/tmp/batch-"),
+    (worlds.empty, _submit_batch, "mkdir", "/job-"),
+    (worlds.empty, _submit_batch, "mkdir", ".queue"),
+    (worlds.empty, _submit_batch, "symlink", ".queue/"),
+    (worlds.queued, _use_the_job_dir, "mkdir", "/work"),
+    (worlds.leased, _cancel_leased, "rename", "/cancel.json"),
+    (worlds.leased, _attach, "rename", "/kv/"),
+    (worlds.leased, _attach_file, "link", "/artifacts/"),
+    (worlds.batch, _cancel_whole_batch, "link", "/cancel.json"),
+]
+
+
+@pytest.mark.parametrize(
+    ("prepare", "act", "operation", "part"), MADE, ids=[f"{case[1].__name__[1:]}, {case[2]} {case[3]}" for case in MADE]
+)
+def test_what_was_made_already_as_its_reply_was_lost_is_taken_as_made(
+    tmp_path: Path, prepare: Any, act: Any, operation: str, part: str
+) -> None:
+    world = prepare(tmp_path / "spool")
+    reply = DoneAlready(operation, part)
+    files.hook = reply
+    try:
+        act(world)
+    finally:
+        files.hook = None
+    assert reply.done
+    settle(world)
