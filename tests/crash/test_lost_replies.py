@@ -182,7 +182,7 @@ MADE: list[tuple[Callable[[Path], World], Callable[[World], None], str, str]] = 
     (worlds.empty, _submit_batch, "mkdir", "/job-"),
     (worlds.empty, _submit_batch, "mkdir", ".queue"),
     (worlds.empty, _submit_batch, "symlink", ".queue/"),
-    (worlds.queued, _use_the_job_dir, "mkdir", "/work"),
+    (worlds.queued, _use_the_job_dir, "mkdir", "/attempt-1/work"),
     (worlds.leased, _cancel_leased, "rename", "/cancel.json"),
     (worlds.leased, _attach, "rename", "/kv/"),
     (worlds.leased, _attach_file, "link", "/artifacts/"),
