@@ -71,18 +71,19 @@ def test_a_clients_power_cut_gives_its_jobs_to_the_other_and_loses_nothing(lab: 
 
 def test_a_servers_power_cuts_lose_nothing_and_clients_go_on_by_themselves(lab: Lab, locks: str) -> None:
     spool = lab.new_spool(locks)
-    submitting = lab.a.act("submit", spool, 1200)
-    drains = {host.name: host.act("drain", spool, host.name, 60) for host in (lab.a, lab.b)}
-    for cut in range(1, 4):
-        submitting.look("submitted", 300 * cut, 120)
+    submitting = lab.a.act("submit", spool, 400)
+    drains = {host.name: host.act("drain", spool, host.name, "told") for host in (lab.a, lab.b)}
+    for cut in (1, 2):
+        submitting.look("submitted", 130 * cut, 120)
         lab.server.power_cut()
         began = time.monotonic()
         lab.boot()
-        submitting.look("submitted", 300 * cut + 1, 180)
+        submitting.look("submitted", 130 * cut + 1, 180)
         print(f"NFS {lab.version}, {locks}: {time.monotonic() - began:.1f} s from a cut to the next submit")
     submitting.output(180)
-    until(lambda: len(told(drains["a"], "done")) + len(told(drains["b"], "done")) >= 1195, 180)
+    for host in (lab.a, lab.b):
+        host.let_go_on()
     for drain in drains.values():
         drain.output(180)
     done = {name: told(drain, "done") for name, drain in drains.items()}
-    at_rest(spool, [lab.server, lab.a, lab.b], told(submitting, "submitted"), done)
+    at_rest(spool, [lab.server, lab.b], told(submitting, "submitted"), done)

@@ -23,7 +23,7 @@ def test_what_a_process_of_a_handler_still_holds_open_goes_with_a_later_sweep(la
     submitting.output()
     lab.a.run(
         r"""
-        printf '%s\n' '#!/bin/bash' 'exec 9>"$BREYTA_JOB_DIR/held"' 'setsid sleep 1000 &' >/tmp/handler
+        printf '%s\n' '#!/bin/bash' 'exec 9>"$BREYTA_JOB_DIR/held"' 'setsid sleep 1000 &' 'sleep 1' >/tmp/handler
         chmod +x /tmp/handler
         """
     )
