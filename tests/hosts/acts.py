@@ -226,11 +226,13 @@ def clear(root: str) -> None:
 
 def scan(root: str) -> int:
     """Read that directory, and wait after the first names; gives how many names it had."""
-    parts = files.scan(f"{root}/tmp/many", 1)
-    found = len(next(parts))
-    say("reading")
-    _pause()
-    return found + sum(len(names) for names in parts)
+    found = 0
+    with files.scanning(f"{root}/tmp/many") as names:
+        for found, _ in enumerate(names, 1):
+            if found == 1:
+                say("reading")
+                _pause()
+    return found
 
 
 def change_twice(root: str, count: str) -> None:
