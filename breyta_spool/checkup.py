@@ -71,6 +71,7 @@ class Report:
     jobs: int = 0
     batches: int = 0
     entries: int = 0
+    began: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
     counts: Counter[str] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
@@ -79,6 +80,17 @@ class Report:
     def healthy(self) -> bool:
         """Whether no finding is an error."""
         return not any(KINDS[code][0] == ERROR for code in self.counts)
+
+    def add(self, problem: Problem, limit: int) -> None:
+        """Count a problem, and keep it as a finding if there are fewer than ``limit``."""
+        self.counts[problem.code] += 1
+        if len(self.findings) < limit:
+            self.findings.append(finding(problem))
+
+    def end(self) -> None:
+        """Put the worst first, and say how long it took."""
+        self.findings.sort(key=lambda found: (ERROR, WARNING, NOTE).index(found.severity))
+        self.seconds = time.monotonic() - self.began
 
 
 Told = Callable[[float, int], None]
@@ -99,17 +111,12 @@ def check(
     Raises NotAllowed, StorageError, NoSuchSpool.
     """
     spool.access.need(JOBS_READ)
-    began = time.monotonic()
+    report = Report()
     with doing("check the spool"):
         spool.index.check_there()
-        walk = Walk(Rules(spool.index, spool.settings, contents), told, pause)
-        report = walk.report
-        for problem in walk.problems():
-            report.counts[problem.code] += 1
-            if len(report.findings) < limit:
-                report.findings.append(finding(problem))
-    report.findings.sort(key=lambda found: (ERROR, WARNING, NOTE).index(found.severity))
-    report.seconds = time.monotonic() - began
+        for problem in Walk(Rules(spool.index, spool.settings, contents), told, pause, report).problems():
+            report.add(problem, limit)
+    report.end()
     return report
 
 
@@ -131,10 +138,16 @@ class Bucket(NamedTuple):
 
 
 class Walk:
-    """Goes through a spool bucket by bucket and gives what is wrong, seen twice."""
+    """Goes through a spool bucket by bucket, tells ``report`` what it looked at, and gives what is wrong, seen twice."""
 
-    def __init__(self, rules: Rules, told: Told = lambda share, jobs: None, pause: float = SECOND_LOOK_SECONDS) -> None:
-        self.report = Report()
+    def __init__(
+        self,
+        rules: Rules,
+        told: Told = lambda share, jobs: None,
+        pause: float = SECOND_LOOK_SECONDS,
+        report: Report | None = None,
+    ) -> None:
+        self.report = report or Report()
         self._rules = rules
         self._index = rules.index
         self._root = rules.tree.root

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import chain
 
 from breyta_spool import access, checkup, files, finishing, ids, jobs, outputs, owners, paths, states
-from breyta_spool.checkup import SECOND_LOOK_SECONDS, SHOWN, Told, Walk
+from breyta_spool.checkup import SECOND_LOOK_SECONDS, SHOWN, Report, Told, Walk
 from breyta_spool.claims import LEFTOVER_SECONDS
 from breyta_spool.errors import Damaged, SpoolError, doing
-from breyta_spool.findings import ERROR, Finding
+from breyta_spool.findings import Finding
 from breyta_spool.index import status_in
 from breyta_spool.invariants import Problem, Rules, link_target
 from breyta_spool.records import JobRecord
@@ -30,25 +29,13 @@ _COUNTED = re.compile(rf"attempt-([1-9][0-9]{{0,5}})/{re.escape(paths.RESULT)}")
 
 
 @dataclass
-class Repaired:
-    """What a repair has done: of each problem how it was mended, and the problems that are left for a person."""
+class Repaired(Report):
+    """What a repair has done. ``findings`` and ``counts`` are what is left for a person."""
 
-    jobs: int = 0
-    batches: int = 0
-    entries: int = 0
-    seconds: float = 0.0
     mended: Counter[str] = field(default_factory=Counter)
+    """How many problems were mended, by code."""
     actions: list[tuple[Finding, str]] = field(default_factory=list)
-    """The first problems that were mended, and what was done."""
-    counts: Counter[str] = field(default_factory=Counter)
-    """The problems that are left, by code."""
-    left: list[Finding] = field(default_factory=list)
-    """The first of them."""
-
-    @property
-    def healthy(self) -> bool:
-        """Whether nothing is left that is an error."""
-        return not any(checkup.KINDS[code][0] == ERROR for code in self.counts)
+    """The first of them, each with what was done."""
 
 
 def repair(
@@ -64,26 +51,20 @@ def repair(
     Raises NotAllowed, StorageError, NoSuchSpool.
     """
     spool.access.need(access.FULL)
-    began = time.monotonic()
     done = Repaired()
     with doing("repair the spool"):
         spool.index.check_there()
-        walk = Walk(Rules(spool.index, spool.settings, contents), told, pause)
+        walk = Walk(Rules(spool.index, spool.settings, contents), told, pause, done)
         mender = Mender(spool)
         for problem in walk.problems():
-            action = mender.mend(problem)
-            found = checkup.finding(problem)
-            if action:
+            if action := mender.mend(problem):
                 done.mended[problem.code] += 1
                 if len(done.actions) < limit:
-                    done.actions.append((found, action))
+                    done.actions.append((checkup.finding(problem), action))
             else:
-                done.counts[problem.code] += 1
-                if len(done.left) < limit:
-                    done.left.append(found)
+                done.add(problem, limit)
         mender.commit()
-    done.jobs, done.batches, done.entries = walk.report.jobs, walk.report.batches, walk.report.entries
-    done.seconds = time.monotonic() - began
+    done.end()
     return done
 
 

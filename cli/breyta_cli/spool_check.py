@@ -85,10 +85,10 @@ def repair(contents: bool, limit: int) -> None:
         "mended": dict(done.mended),
         "actions": [{**_map(finding), "done": action} for finding, action in done.actions],
         "left": dict(done.counts),
-        "findings": _maps(done.left),
+        "findings": _maps(done.findings),
     }
     total = sum(done.counts.values()) + sum(done.mended.values())
-    output.answer(data, **_meta(done.seconds, contents, limit, len(done.actions) + len(done.left), total))
+    output.answer(data, **_meta(done.seconds, contents, limit, len(done.actions) + len(done.findings), total))
     sys.exit(0 if done.healthy else UNHEALTHY)
 
 

@@ -6,7 +6,6 @@ import argparse
 import json
 import os
 import platform
-import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 
 from tests.bench import calls, place, product, report, rounds, roundtrip, startup, upsert
 from tests.bench.report import Row
+from tests.command import leave_with
 
 
 @dataclass(frozen=True)
@@ -111,14 +111,5 @@ def _write(path: str, rows: list[Row], where: str, quick: bool) -> None:
         file.write("\n")
 
 
-def _leave(number: int, _: object) -> None:
-    sys.exit(128 + number)  # by way of every 'finally': nothing stays mounted
-
-
 if __name__ == "__main__":
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    leave_with(main)

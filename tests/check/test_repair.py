@@ -161,7 +161,7 @@ def test_a_repair_killed_anywhere_is_finished_by_the_next(tmp_path: Path, mended
 
     def check(at: Well, answer: Any) -> None:
         again = repaired(at.spool)
-        assert again.healthy, again.left
+        assert again.healthy, again.findings
         assert is_well(at.spool)
         assert code in GOES or not kept[at.spool.root] - contents_of(at.spool.root), "something was lost"
 
@@ -179,7 +179,7 @@ def test_a_repair_on_a_failing_disk_loses_nothing_and_can_be_done_again(tmp_path
     def check(at: Well, answer: Any) -> None:
         assert isinstance(answer, Failed) or answer in (True, False)
         again = repaired(at.spool)
-        assert again.healthy, again.left
+        assert again.healthy, again.findings
         assert is_well(at.spool)
 
     def act(at: Well) -> bool:

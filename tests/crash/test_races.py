@@ -448,7 +448,7 @@ def _read(world: World, log: Log, who: str) -> None:
 def _repair(world: World, log: Log, who: str) -> None:
     """It does not even wait a moment to see whether what looks wrong is only under way."""
     done = repairing.repair(world.another(), contents=True, pause=0)
-    assert done.counts.keys() <= {"set-aside"}, done.left
+    assert done.counts.keys() <= {"set-aside"}, done.findings
 
 
 FIRST: list[tuple[Callable[[Path], World], Callable[..., None]]] = [

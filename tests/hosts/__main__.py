@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from collections.abc import Sequence
 
+from tests.command import leave_with
 from tests.hosts import figures, lab, moosefs
 
 
@@ -28,14 +28,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _leave(number: int, _: object) -> None:
-    sys.exit(128 + number)  # by way of every 'finally': nothing stays behind
-
-
 if __name__ == "__main__":
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    leave_with(main)

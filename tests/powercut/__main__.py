@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import random
-import signal
-import sys
 from collections import Counter
 from collections.abc import Sequence
 
+from tests.command import leave_with
 from tests.powercut.disk import leave_the_others, why_not
 from tests.powercut.scene import Seen, Variant, cut_once, variants
 
@@ -58,14 +57,5 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _leave(number: int, _: object) -> None:
-    sys.exit(128 + number)  # by way of every 'finally': no process outlives this one
-
-
 if __name__ == "__main__":
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    leave_with(main)

@@ -2,49 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import re
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.command import count, told_by
 from tests.powercut import writes
 from tests.powercut.disk import why_not
 
-REPOSITORY = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=f"power cuts: {why_not()}")
 
 
 def _cut(place: Path, cuts: int, *options: str) -> str:
-    return _run(place, 180 + 60 * cuts, "tests.powercut", "--cuts", str(cuts), *options)
-
-
-def _run(place: Path, seconds: float, *words: str) -> str:
-    """Run a command and give what it printed. Raises AssertionError when something was wrong."""
-    command = [sys.executable, "-m", *words]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        cwd=REPOSITORY,
-        env={**os.environ, "TMPDIR": str(place)},
-    )
-    try:
-        out, _ = process.communicate(timeout=seconds)
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)  # it ends its processes
-            process.communicate(timeout=60)
-    assert process.returncode == 0, out.decode()
-    return out.decode()
-
-
-def _count(told: str, what: str) -> int:
-    found = re.search(rf"^ *([0-9]+) {re.escape(what)}$", told, re.MULTILINE)
-    return int(found[1]) if found else 0
+    return told_by(place, 180 + 60 * cuts, "tests.powercut", "--cuts", str(cuts), *options)
 
 
 @pytest.mark.parametrize("first", [0, 1], ids=["ext4 with syncfs", "ext4 with fsync of each file"])
@@ -53,17 +23,17 @@ def test_what_was_acknowledged_survives_a_power_cut(tmp_path: Path, first: int, 
         pytest.skip("the other one tries all")
     told = _cut(tmp_path, 48 if whole else 1, "--first", str(first))
     assert "nothing wrong" in told
-    assert _count(told, "submits acknowledged")
+    assert count(told, "submits acknowledged")
     if whole:
-        assert _count(told, "finishes acknowledged")
-        assert _count(told, "torn claims") + _count(told, "torn results") + _count(told, "torn requests")
+        assert count(told, "finishes acknowledged")
+        assert count(told, "torn claims") + count(told, "torn results") + count(told, "torn requests")
 
 
 def test_without_durability_nothing_torn_is_taken_for_a_whole(tmp_path: Path, whole: bool) -> None:
     told = _cut(tmp_path, 24 if whole else 1, "--durability", "none")
     assert "nothing wrong" in told
     if whole:
-        assert _count(told, "torn requests"), "the cut has torn nothing, so nothing was tried"
+        assert count(told, "torn requests"), "the cut has torn nothing, so nothing was tried"
 
 
 @pytest.mark.parametrize("options", [(), ("--old-kernel",)], ids=["syncfs", "fsync of each file"])
@@ -74,7 +44,7 @@ def test_each_write_may_be_the_last_that_reached_the_disk(
         pytest.skip("only with --whole: it takes minutes")
     if missing := writes.why_not():
         pytest.skip(missing)
-    told = _run(tmp_path, 1800, "tests.powercut.replay", *options)
+    told = told_by(tmp_path, 1800, "tests.powercut.replay", *options)
     assert "nothing wrong" in told
-    assert _count(told, "cuts") > 300
-    assert _count(told, "cuts that had torn something"), "nothing was torn, so nothing was tried"
+    assert count(told, "cuts") > 300
+    assert count(told, "cuts that had torn something"), "nothing was torn, so nothing was tried"

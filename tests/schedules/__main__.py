@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import re
-import signal
-import sys
 from collections.abc import Sequence
 
+from tests.command import leave_with
 from tests.schedules.explore import Explorer, Found, explored, somewhere
 from tests.schedules.runner import Task
 from tests.schedules.scenarios import SCENARIOS, Scenario
@@ -67,11 +66,5 @@ def _again(scenario: Scenario, text: str) -> int:
     return int(bool(run.problems))
 
 
-def _leave(number: int, _: object) -> None:
-    sys.exit(128 + number)  # by way of every 'finally': no child and no place is left
-
-
 if __name__ == "__main__":
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)
-    sys.exit(main())
+    leave_with(main)

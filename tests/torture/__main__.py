@@ -6,12 +6,11 @@ import argparse
 import os
 import random
 import shutil
-import signal
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
 
+from tests.command import leave_with
 from tests.torture.run import Plan, Report, run, say
 
 SHOWN = 20
@@ -69,14 +68,5 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _leave(number: int, _: object) -> None:
-    sys.exit(128 + number)  # by way of every 'finally': no process outlives this one
-
-
 if __name__ == "__main__":
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    leave_with(main)

@@ -2,44 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[2]
+from tests.command import told_by
 
 
 def _tortured(place: Path, seconds: float, *options: str) -> str:
-    """Run the command and give what it printed. Raises AssertionError when somebody was not told the truth."""
-    command = [
-        sys.executable,
-        "-m",
-        "tests.torture",
-        "--seconds",
-        str(seconds),
-        "--spool",
-        str(place / "spool"),
-        *options,
-    ]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        cwd=REPOSITORY,
-        env={**os.environ, "TMPDIR": str(place)},
-    )
-    try:
-        out, _ = process.communicate(timeout=seconds + 240)
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)  # it ends its processes
-            process.communicate(timeout=30)
-    assert process.returncode == 0, out.decode()
-    return out.decode()
+    words = ("tests.torture", "--seconds", str(seconds), "--spool", str(place / "spool"), *options)
+    return told_by(place, seconds + 240, *words)
 
 
 @pytest.mark.parametrize("locks", [(), ("--no-locks",)], ids=["with locks", "without locks"])
