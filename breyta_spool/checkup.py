@@ -138,7 +138,7 @@ class Bucket(NamedTuple):
 
 
 class Walk:
-    """Goes through a spool bucket by bucket, tells ``report`` what it looked at, and gives what is wrong, seen twice."""
+    """Goes through a spool bucket by bucket, counts into ``report``, and gives what is wrong, seen twice."""
 
     def __init__(
         self,
