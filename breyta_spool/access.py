@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from breyta_spool import durations, files, ids, jsonio, paths
+from breyta_spool import durations, ids, jsonio, looking, paths
 from breyta_spool.errors import Damaged, InvalidInput, NoSuchSpool, NotAllowed, doing
 
 JOBS_WORKER, JOBS_SUBMIT, JOBS_READ = "jobs.worker", "jobs.submit", "jobs.read"
@@ -121,7 +121,7 @@ class Access:
         """The fields of the key's record, and the names beside it. Raises NotAllowed for a key that is not ours."""
         directory = self._tree.key(self.key_id)
         # A listing is what NFS keeps fresh: a revocation must not hide behind a cached "no such file".
-        names = files.names_if_any(directory)
+        names = looking.names_if_any(directory)
         if paths.KEY not in names:
             raise NotAllowed(
                 f"unknown key: {self.key_id} is not a key of the spool at {self._tree.root}",
@@ -158,7 +158,7 @@ class Access:
 
     def _account(self, account_id: str) -> Grant:
         directory = self._tree.account(account_id)
-        revision = paths.latest_revision(files.names_if_any(directory))
+        revision = paths.latest_revision(looking.names_if_any(directory))
         path = f"{directory}/{paths.account_revision(revision)}"
         if not revision:
             raise Damaged(f"{self.key_id} belongs to {account_id}, which is not there", path=directory)
@@ -239,7 +239,7 @@ def _same(stored: str, given: str) -> bool:
 
 def _fields(path: str) -> dict[str, Any]:
     try:
-        return jsonio.parse_object(files.read(path, RECORD_LIMIT), path, jsonio.RECORD_DEPTH)
+        return jsonio.parse_object(looking.read(path, RECORD_LIMIT), path, jsonio.RECORD_DEPTH)
     except InvalidInput as error:
         raise Damaged(error.message, path=path) from None
 

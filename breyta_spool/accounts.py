@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from breyta_spool import access, durations, files, ids, jsonio, paths
+from breyta_spool import access, durations, files, ids, jsonio, looking, paths
 from breyta_spool.access import Access
 from breyta_spool.errors import Conflict, Damaged, InvalidInput, NotFound, doing, shown
 from breyta_spool.records import AccountRecord, Key, KeyRecord, Record, RevokedRecord, read_record
@@ -126,7 +126,7 @@ class AccountStore:
 
     def _latest(self, account_id: str) -> tuple[AccountRecord, int]:
         directory = self._tree.account(account_id)
-        revision = paths.latest_revision(files.names_if_any(directory))
+        revision = paths.latest_revision(looking.names_if_any(directory))
         if not revision:
             raise NotFound(
                 f"no such service account: {account_id}", hint="'breyta service-accounts list' shows them",
@@ -197,7 +197,7 @@ class AccountStore:
 
     def _key(self, key_id: str) -> Key:
         directory = self._tree.key(key_id)
-        names = files.names_if_any(directory)
+        names = looking.names_if_any(directory)
         if paths.KEY not in names:
             raise _no_key_of("this spool", key_id)
         record = _read(KeyRecord, f"{directory}/{paths.KEY}")
@@ -217,11 +217,11 @@ class AccountStore:
     # -- files --------------------------------------------------------------------------------------
 
     def _names(self) -> Names:
-        return files.names_if_any(self._tree.top(paths.ACCOUNTS))
+        return looking.names_if_any(self._tree.top(paths.ACCOUNTS))
 
     def _make_dir(self, directory: str) -> None:
         top = self._tree.root
-        files.make_dirs(directory, top, in_spool=paths.SPOOL_FILE in files.names(top))
+        files.make_dirs(directory, top, in_spool=paths.SPOOL_FILE in looking.names(top))
 
     def _publish(self, directory: str, name: str, record: Record) -> None:
         """Write a record once and make it durable. Not writable, and not readable for others: that is for the group."""
@@ -245,7 +245,7 @@ def first(tree: paths.Tree, commit: Commit) -> tuple[AccountRecord, Key, str]:
 
 def left_by_init(tree: paths.Tree) -> bool:
     """Whether there is nothing in accounts/ but what inits that were killed left: their keys nobody was told."""
-    names = files.names_if_any(tree.top(paths.ACCOUNTS))
+    names = looking.names_if_any(tree.top(paths.ACCOUNTS))
     return all(_is_by_init(tree, name) for name in names if not name.startswith("."))
 
 
@@ -255,7 +255,7 @@ def _is_by_init(tree: paths.Tree, name: str) -> bool:
         paths.account_revision(1): (AccountRecord, "updated_by"),
         paths.KEY: (KeyRecord, "created_by"),
     }
-    for file in files.names_if_any(directory):
+    for file in looking.names_if_any(directory):
         model, by = kinds.get(file, (Record, ""))
         made_by = None
         with suppress(Damaged, OSError):
@@ -280,7 +280,7 @@ def _all(names: Iterable[str], load: Callable[[str], R], damaged: list[str] | No
 
 
 def _read(model: type[R], path: str) -> R:
-    return read_record(model, files.read(path, access.RECORD_LIMIT), path)
+    return read_record(model, looking.read(path, access.RECORD_LIMIT), path)
 
 
 # -- what is given ----------------------------------------------------------------------------------

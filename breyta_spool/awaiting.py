@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 
-from breyta_spool import batches, files, jobs, paths, states, waiting
+from breyta_spool import batches, jobs, looking, paths, states, waiting
 from breyta_spool.batches import Tally
 from breyta_spool.claims import no_such_job
 from breyta_spool.errors import AwaitBound, SpoolError, doing
@@ -48,7 +48,7 @@ class JobAwait:
 
     def _look(self) -> Job | None:
         """The job if it has ended, else None: one listing, as long as it goes on and no mending is due."""
-        listed = files.names_if_any(self._claims.index.job_dir(self._job_id))
+        listed = looking.names_if_any(self._claims.index.job_dir(self._job_id))
         status = status_in(self._dir, listed)
         if status is None:
             raise no_such_job(self._job_id, self._reader.tree)

@@ -11,7 +11,20 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from breyta_spool import durations, files, finishing, ids, jobs, jsonio, outputs, owners, paths, states, submitting
+from breyta_spool import (
+    durations,
+    files,
+    finishing,
+    ids,
+    jobs,
+    jsonio,
+    looking,
+    outputs,
+    owners,
+    paths,
+    states,
+    submitting,
+)
 from breyta_spool.claims import Claims
 from breyta_spool.errors import Damaged, InvalidInput, NotFound, SpoolError, doing
 from breyta_spool.index import status_in
@@ -140,7 +153,7 @@ def _stage_entries(waiting: str, batch_id: str, count: int) -> None:
 def _withdraw(claims: Claims, staged: str, place: str, bucket: str) -> None:
     """Leave nothing of a batch that failed before it was published."""
     with suppress(OSError):
-        if os.path.basename(place) not in files.names_if_any(os.path.dirname(place)):
+        if os.path.basename(place) not in looking.names_if_any(os.path.dirname(place)):
             files.remove_tree(bucket, claims.tree.staged(owners.marked(f"trash-{ids.new_ulid()}")))
             files.sweep(staged + _WAITING)
             files.sweep(staged)
@@ -153,7 +166,7 @@ def load(claims: Claims, batch_id: str) -> BatchRecord:
     """What was requested. Raises NotFound, Damaged."""
     path = f"{claims.index.check_way(claims.tree.batch(batch_id))}/{paths.BATCH}"
     try:
-        record = read_record(BatchRecord, files.read(path, jobs.RECORD_LIMIT), path)
+        record = read_record(BatchRecord, looking.read(path, jobs.RECORD_LIMIT), path)
     except FileNotFoundError:
         claims.index.check_there()
         hint = "'breyta jobs batches list' shows the newest; is this the right spool?"
@@ -189,7 +202,7 @@ def tally(claims: Claims, record: BatchRecord) -> Tally:
     # RACE: jobs move on while the lists are read, so they are read in that order, and the last list counts.
     for state, index_list in _lists(record.job_type):
         bucket = f"{tree.root}/{index_list}/{record.batch_id}"
-        if names := files.names_if_any(bucket):
+        if names := looking.names_if_any(bucket):
             found |= dict.fromkeys(names, state)
             changed_at = max(changed_at, _modified(bucket))
     _check_count(tree, record, len(found))
@@ -205,7 +218,7 @@ def _check_count(tree: paths.Tree, record: BatchRecord, in_lists: int) -> None:
     """Raise Damaged for a batch that speaks of far more jobs than there are: a reader would count them for hours."""
     if record.requested_count - in_lists <= MISSING_LIMIT:
         return
-    there = len(files.names_if_any(tree.batch(record.batch_id)))
+    there = len(looking.names_if_any(tree.batch(record.batch_id)))
     if record.requested_count - there > MISSING_LIMIT:
         path = f"{tree.batch(record.batch_id)}/{paths.BATCH}"
         raise Damaged(f"{path} speaks of {record.requested_count} jobs, but no more than {there} are there", path=path)
@@ -228,7 +241,7 @@ def state_of(tree: paths.Tree, job_id: str) -> str | None:
 
 def _modified(bucket: str) -> float:
     try:
-        return files.modified(bucket)
+        return looking.modified(bucket)
     except FileNotFoundError:
         return 0.0  # emptied and removed meanwhile
 

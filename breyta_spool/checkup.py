@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from breyta_spool import files, ids, paths, surroundings
+from breyta_spool import ids, looking, paths, surroundings
 from breyta_spool.access import JOBS_READ
 from breyta_spool.errors import doing
 from breyta_spool.findings import ERROR, NOTE, WARNING, Finding
@@ -211,7 +211,7 @@ class Walk:
 
     def _kinds(self, place: str) -> Kinds:
         """The names in a directory, and whether each is one, too: a link to one could lead anywhere."""
-        return files.kinds_if_any(f"{self._root}/{place}")
+        return looking.kinds_if_any(f"{self._root}/{place}")
 
     # -- looks --------------------------------------------------------------------------------------
 
@@ -224,7 +224,7 @@ class Walk:
         for job_id in own:
             job_dir = f"{self._root}/{bucket.place}/{job_id}"
             lists = entries.get(job_id, ())
-            if contents or not holds(job_dir, files.names_if_any(job_dir), lists):
+            if contents or not holds(job_dir, looking.names_if_any(job_dir), lists):
                 yield from self._of_job(bucket.name, job_id, lists)
         self.report.jobs += len(own)
         self.report.entries += len(entries)

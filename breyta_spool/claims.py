@@ -13,7 +13,20 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from breyta_spool import durations, expiring, files, finishing, ids, jobs, jsonio, outputs, owners, paths, states
+from breyta_spool import (
+    durations,
+    expiring,
+    files,
+    finishing,
+    ids,
+    jobs,
+    jsonio,
+    looking,
+    outputs,
+    owners,
+    paths,
+    states,
+)
 from breyta_spool.barrier import Barrier
 from breyta_spool.errors import Damaged, InvalidInput, NotFound, SpoolError
 from breyta_spool.index import Index, Queue, status_in
@@ -132,7 +145,7 @@ class Claims:
             found = self.index.settle(job_id, job_type, paths.queued(job_type))
             if found is None or found.state != states.QUEUED or found.attempt >= states.MOST_ATTEMPTS:
                 return None
-            if paths.CANCEL in files.names_if_any(job_dir):
+            if paths.CANCEL in looking.names_if_any(job_dir):
                 # RACE: it was cancelled as it went back to the queue, and who put it back died before he saw that.
                 self._cancel_queued(job_id, job_type, found, Status(states.CANCELLED, found.attempt))
                 return None
@@ -181,7 +194,7 @@ class Claims:
         """Keep a job whose request is damaged where nobody claims it, with a note that says why."""
         self.index.make_dirs(self.index.check_way(self.tree.top(paths.LOST_AND_FOUND)))
         kept = self.tree.set_aside(job_id)
-        if files.names_if_any(kept):
+        if looking.names_if_any(kept):
             kept = f"{kept}.{ids.new_token()}"  # somebody brought it back, and it was damaged again
         files.replace(f"{kept}.why.txt", f"{outputs.now()} {reason}\n".encode())
         with suppress(FileNotFoundError):
@@ -219,7 +232,7 @@ class Claims:
         path = f"{directory.path}/{paths.CLAIM}"
         directory.check_place()
         try:
-            claim = jsonio.parse_object(files.read(path, jobs.RECORD_LIMIT), path, jsonio.RECORD_DEPTH)
+            claim = jsonio.parse_object(looking.read(path, jobs.RECORD_LIMIT), path, jsonio.RECORD_DEPTH)
         except InvalidInput as error:
             raise Damaged(error.message, path=path) from None
         if claim.get("leaseMs") != lease_ms:
@@ -227,7 +240,7 @@ class Claims:
 
     def cancel_requested(self, directory: AttemptDir) -> bool:
         """Whether somebody asked to cancel the job. Raises LeaseLost when the listing shows it is no longer ours."""
-        listed = files.names_if_any(directory.job_dir)
+        listed = looking.names_if_any(directory.job_dir)
         if directory.status_name not in listed:
             raise outputs.lease_lost(directory.job_id, directory.attempt)
         return paths.CANCEL in listed
@@ -312,7 +325,7 @@ class Claims:
 
     def _let_go(self, job_id: str, job_type: str, leased: Status, max_attempts: int) -> Status | None:
         job_dir = self.tree.job(job_id)
-        cancel = paths.CANCEL in files.names_if_any(job_dir)
+        cancel = paths.CANCEL in looking.names_if_any(job_dir)
         after = states.after_lost_lease(leased, max_attempts, cancel)
         if not files.swap(job_dir, leased.name, after.name):
             return None
@@ -326,7 +339,7 @@ class Claims:
     def _cancelled_meanwhile(job_dir: str, after: Status) -> Status:
         """End a job that was put back into the queue as it was cancelled; gives the status it has now."""
         # RACE: the cancel came between the look for it and the rename, and its caller was told that it was heard.
-        if after.state == states.QUEUED and paths.CANCEL in files.names_if_any(job_dir):
+        if after.state == states.QUEUED and paths.CANCEL in looking.names_if_any(job_dir):
             cancelled = Status(states.CANCELLED, after.attempt)
             return cancelled if files.swap(job_dir, after.name, cancelled.name) else after
         return after
@@ -380,7 +393,7 @@ class Claims:
             return None
         job_dir = self.tree.job(job_id)
         try:
-            age_ms = (now - files.modified(f"{job_dir}/{status.name}")) * 1000
+            age_ms = (now - looking.modified(f"{job_dir}/{status.name}")) * 1000
             if age_ms <= self._lease_ms(job_dir, status.attempt):
                 return None
             request, _ = jobs.load_request(job_dir, self.settings.payload_limit_bytes)
@@ -398,7 +411,7 @@ class Claims:
     def sweep(self) -> None:
         """Remove values that have expired, and from tmp/ what has a dead owner, or is a day old."""
         expiring.sweep(self.index)
-        names = files.names_if_any(self.tree.top("tmp"))
+        names = looking.names_if_any(self.tree.top("tmp"))
         now = self.index.now() if names else 0.0
         for name in names:
             left = self.tree.staged(name)
@@ -426,7 +439,7 @@ class Claims:
                 raise no_such_job(job_id, self.tree)
             if status.is_terminal:
                 return status
-            if paths.CANCEL not in files.names(job_dir):
+            if paths.CANCEL not in looking.names(job_dir):
                 note = {"requestedAt": outputs.now(), "requestedBy": requested_by, "reason": reason}
                 files.replace(f"{job_dir}/{paths.CANCEL}", jsonio.record(note))
             cancelled = Status(states.CANCELLED, status.attempt)

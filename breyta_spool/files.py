@@ -13,10 +13,10 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from breyta_spool import freshness, paths
+from breyta_spool import looking, paths
 from breyta_spool.errors import Damaged, InvalidInput
 
 T = TypeVar("T")
@@ -24,52 +24,20 @@ T = TypeVar("T")
 hook: Callable[[str, str], None] | None = None
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-_WALK = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY
 _APPEND = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 _LOCK = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 _CHUNK = 1 << 20
-_STALE_TRIES = 4
 
 
 def _do(operation: str, path: str, call: Callable[..., T], *args: Any) -> T:
-    """One change of the disk. ESTALE, which NFS answers when a directory was replaced under us, is tried again."""
-    for attempt in range(_STALE_TRIES):
-        try:
-            if hook is not None and operation:
-                hook(operation, path)
-            return call(*args)
-        except OSError as error:
-            if error.errno != errno.ESTALE:
-                raise
-            time.sleep(0.01 * 4**attempt)
-    return call(*args)
+    """One change of the disk."""
 
+    def change() -> T:
+        if hook is not None:
+            hook(operation, path)
+        return call(*args)
 
-def _look(call: Callable[..., T], path: str, *args: Any) -> T:
-    """The same for a call that changes nothing, and believes that something is missing only after a fresh look.
-
-    To list the directory above corrects what a client of a file server has taken as missing (freshness.py).
-    """
-    try:
-        return _do("", "", call, path, *args)
-    except FileNotFoundError:
-        directory, name = os.path.split(path)
-        if directory in ("", path) or not freshness.HERE.may_hide() or name not in names_if_any(directory):
-            raise
-    return _do("", "", call, path, *args)
-
-
-def _open_directory(path: str, flags: int) -> int:
-    """Open a directory to read it from the server, not from what a client has kept of it."""
-    fd = os.open(path, flags)
-    if freshness.HERE.keeps_listings(fd):
-        with suppress(OSError):
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-    return fd
-
-
-# -- changing ---------------------------------------------------------------------------------------
+    return looking.again_if_stale(change)
 
 
 def make_dir(path: str, mode: int = 0o777) -> None:
@@ -95,7 +63,7 @@ def make_dirs(path: str, top: str, *, in_spool: bool = False) -> None:
     mount point, it would be hidden as soon as the share is back. Raises FileNotFoundError.
     """
     above = os.path.dirname(path)
-    if in_spool and above == top and paths.SPOOL_FILE not in names(top):
+    if in_spool and above == top and paths.SPOOL_FILE not in looking.names(top):
         raise FileNotFoundError(errno.ENOENT, "the spool is gone; is the share mounted?", top)
     try:
         make_dir(path)
@@ -195,7 +163,7 @@ def put(aside: str, path: str) -> None:
 
 def _is_there(path: str, inode: int) -> bool:
     try:
-        return _look(_asked, path).st_ino == inode
+        return looking.inode(path) == inode
     except OSError:
         return False
 
@@ -208,7 +176,7 @@ def append(path: str, data: bytes) -> None:
     try:
         fd = _do("append", path, os.open, path, _APPEND, 0o666)
     except OSError as error:
-        raise _no_file(error, path) from None
+        raise looking.no_file(error, path) from None
     try:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):  # a write to a pipe may wait for ever
@@ -239,7 +207,7 @@ def _sync(aside: str) -> None:
     """Bring a prepared file to the disk before it gets its name; on failure none is left."""
     fd = -1
     try:
-        fd = _do("sync", aside, os.open, aside, _READ)
+        fd = _do("sync", aside, os.open, aside, looking.READ)
         os.fsync(fd)  # DURABLE: a name that counts by being there must never stand for a torn file
     except BaseException:
         forget(aside)
@@ -261,7 +229,7 @@ def place(aside: str, path: str) -> None:
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
             raise
-        if name in names(directory):
+        if name in looking.names(directory):
             raise FileExistsError(errno.EEXIST, "somebody else was faster", path) from None
         rename(aside, path)  # a file system without hard links
     finally:
@@ -301,7 +269,7 @@ def alone(lock_file: str) -> Iterator[None]:
     try:
         fd = _do("lock", lock_file, os.open, lock_file, _LOCK, 0o666)
     except OSError as error:
-        raise _no_file(error, lock_file) from None
+        raise looking.no_file(error, lock_file) from None
     try:
         _wait_for_lock(fd, lock_file)
         yield
@@ -345,7 +313,7 @@ def publish(source: str, destination: str) -> None:
     except OSError as error:
         directory, name = os.path.split(destination)
         # RACE: the reply of an NFS server can be lost; the second try of the rename then finds no source.
-        if name not in names_if_any(directory):
+        if name not in looking.names_if_any(directory):
             raise error
 
 
@@ -360,7 +328,7 @@ def swap(directory: str, old: str, new: str) -> bool:
     except FileNotFoundError:
         return False
     except OSError:
-        found = names_if_any(directory)
+        found = looking.names_if_any(directory)
         if new not in found or old in found:
             raise
     return True
@@ -369,7 +337,7 @@ def swap(directory: str, old: str, new: str) -> bool:
 def swap_to_ours(directory: str, old: str, new: str) -> bool:
     """The same for a new name that nobody else can have made."""
     # RACE: the reply of an NFS server can be lost; the second try of the rename then finds no old name.
-    return swap(directory, old, new) or new in names_if_any(directory)
+    return swap(directory, old, new) or new in looking.names_if_any(directory)
 
 
 def touch(path: str) -> None:
@@ -496,222 +464,3 @@ def _copy_bytes(source: int, destination: int, size: int) -> None:
         view = memoryview(chunk)
         while view:
             view = view[os.write(destination, view) :]
-
-
-# -- reading ----------------------------------------------------------------------------------------
-
-
-def _open(path: str) -> int:
-    try:
-        return os.open(path, _READ)
-    except OSError as error:
-        raise _no_file(error, path) from None
-
-
-def _no_file(error: OSError, path: str) -> OSError | Damaged:
-    """What to raise when a file could not be opened: Damaged for a link, a directory or a socket in its place."""
-    if error.errno in (errno.ELOOP, errno.EMLINK):
-        return Damaged(f"{path} is a symbolic link where a file was expected", path=path)
-    if error.errno in (errno.EISDIR, errno.ENXIO):
-        return Damaged(f"{path} is not a regular file", path=path)
-    return error
-
-
-def read(path: str, limit: int) -> bytes:
-    """The whole of a regular file of at most ``limit`` bytes. Raises FileNotFoundError, Damaged.
-
-    A symlink at the end of the path, a device, a pipe or a larger file is Damaged: nothing of ours looks like that.
-    """
-    # All of it is tried again, not only the open: on NFS a file that is replaced between the two goes stale.
-    return _look(_read, path, limit)
-
-
-def _read(path: str, limit: int) -> bytes:
-    fd = _open(path)
-    try:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            raise Damaged(f"{path} is not a regular file", path=path)
-        if found.st_size > limit:
-            raise Damaged(f"{path} has {found.st_size} bytes; at most {limit} are expected there", path=path)
-        data = os.read(fd, found.st_size + 1)
-        while len(data) < found.st_size and (more := os.read(fd, found.st_size + 1 - len(data))):
-            data += more
-        return data
-    finally:
-        os.close(fd)
-
-
-def read_ends(path: str, head: int, tail: int, *, may_come: bool = True) -> tuple[bytes, bytes]:
-    """The first and the last bytes of a file that grows; the same bytes twice when it is small.
-
-    ``may_come``: it may have been made since somebody on this host looked for it in vain. Raises FileNotFoundError,
-    Damaged for what is no regular file.
-    """
-    return _look(_read_ends, path, head, tail) if may_come else _do("", "", _read_ends, path, head, tail)
-
-
-def _read_ends(path: str, head: int, tail: int) -> tuple[bytes, bytes]:
-    fd = _open(path)
-    try:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            raise Damaged(f"{path} is not a regular file", path=path)
-        first = os.read(fd, head)
-        if found.st_size <= len(first):
-            return first, first
-        return first, os.pread(fd, tail, max(0, found.st_size - tail))
-    finally:
-        os.close(fd)
-
-
-def open_below(top: str, place: str) -> int:
-    """Open a regular file at ``place`` below a directory for reading, following no link on the way; a descriptor.
-
-    For files that somebody else wrote: a link in their directories could lead anywhere, and be put there between a
-    check and the open. Raises FileNotFoundError, and Damaged for a link or whatever else is no regular file.
-    """
-    *directories, name = place.split("/")
-    fd: int | None = None
-    try:
-        # Each directory is opened, so what is below it is looked for afresh.
-        fd = _look(os.open, top, _WALK)
-        for directory in directories:
-            below = _do("", "", _open_at, fd, directory, _WALK)
-            os.close(fd)
-            fd = below
-        found = _do("", "", _open_at, fd, name, _READ)
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENOTDIR, errno.ENXIO):
-            raise Damaged(f"{top}/{place} is not reached by directories alone, or is no file", path=top) from None
-        raise
-    finally:
-        if fd is not None:
-            os.close(fd)
-    if not stat.S_ISREG(os.fstat(found).st_mode):
-        os.close(found)
-        raise Damaged(f"{top}/{place} is not a regular file", path=f"{top}/{place}")
-    return found
-
-
-def _open_at(above: int, name: str, flags: int) -> int:
-    return os.open(name, flags, dir_fd=above)
-
-
-def read_below(top: str, place: str, limit: int) -> bytes:
-    """The whole of a file of at most ``limit`` bytes, following no link. Raises FileNotFoundError, Damaged."""
-    with open(open_below(top, place), "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if size > limit:
-            raise Damaged(f"{top}/{place} has {size} bytes; at most {limit} are expected there", path=f"{top}/{place}")
-        return file.read(limit)
-
-
-def names(directory: str) -> list[str]:
-    """The names in a directory, in no order, fresh also on NFS. Raises FileNotFoundError."""
-    return _look(_listed, directory, _WALK & ~os.O_NOFOLLOW)
-
-
-_NO_DIRECTORY = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-
-
-def names_if_any(directory: str) -> list[str]:
-    """The names in a directory, none when it is not there, or is a link that somebody has put in its place."""
-    return _listed_if_any(directory, _WALK)
-
-
-def names_at_root(root: str) -> list[str]:
-    """The same for the root of a spool, which may be reached by a link."""
-    return _listed_if_any(root, _WALK & ~os.O_NOFOLLOW)
-
-
-def _listed_if_any(directory: str, flags: int) -> list[str]:
-    try:
-        return _look(_listed, directory, flags)
-    except OSError as error:
-        if error.errno not in _NO_DIRECTORY:
-            raise
-        return []
-
-
-def _listed(directory: str, flags: int) -> list[str]:
-    fd = _open_directory(directory, flags)
-    try:
-        return os.listdir(fd)
-    finally:
-        os.close(fd)
-
-
-@contextmanager
-def scanning(directory: str) -> Iterator[Iterator[str]]:
-    """The names in a directory that may have many, one by one; none where ``names_if_any`` gives none."""
-    with _entries(directory) as entries:
-        yield (entry.name for entry in entries)
-
-
-def kinds_if_any(directory: str) -> dict[str, bool]:
-    """The names in a directory but hidden ones, each with whether it is a directory itself, and not a link to one."""
-    with _entries(directory) as entries:
-        return {e.name: e.is_dir(follow_symlinks=False) for e in entries if e.name[0] != "."}
-
-
-@contextmanager
-def _entries(directory: str) -> Iterator[Iterator[os.DirEntry[str]]]:
-    try:
-        fd = _look(_open_directory, directory, _WALK)
-    except OSError as error:
-        if error.errno not in _NO_DIRECTORY:
-            raise
-        yield iter(())
-        return
-    try:
-        with os.scandir(fd) as entries:
-            yield _until_gone(entries)
-    finally:
-        os.close(fd)
-
-
-def _until_gone(entries: Iterator[os.DirEntry[str]]) -> Iterator[os.DirEntry[str]]:
-    try:
-        yield from entries
-    except OSError as error:
-        # RACE: the directory was removed as it was read. NFS has another word for that.
-        if error.errno not in (errno.ENOENT, errno.ESTALE):
-            raise
-
-
-def check_no_link(top: str, place: str) -> None:
-    """Raise Damaged when one of the directories at ``place`` below ``top`` is a link, or something else than one.
-
-    For the moment before a write: what is put there later than that is not seen. What is not there is fine.
-    """
-    at = top
-    for name in place.split("/"):
-        at = f"{at}/{name}"
-        try:
-            mode = os.lstat(at).st_mode
-        except FileNotFoundError:
-            return
-        if not stat.S_ISDIR(mode):
-            raise Damaged(f"{at} is a link or a file, not a directory", path=at)
-
-
-def modified(path: str) -> float:
-    """When a file was last written or touched, in seconds of the file server's clock. Raises FileNotFoundError.
-
-    Opened before it is asked: on NFS that is what brings fresh attributes. Raises Damaged for a link.
-    """
-    return _look(_asked, path).st_mtime
-
-
-def changed(path: str) -> float:
-    """When a file was last renamed or written, in seconds of the file server's clock. Raises FileNotFoundError."""
-    return _look(_asked, path).st_ctime
-
-
-def _asked(path: str) -> os.stat_result:
-    fd = _open(path)
-    try:
-        return os.fstat(fd)
-    finally:
-        os.close(fd)

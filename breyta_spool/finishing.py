@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from breyta_spool import files, jobs, jsonio, outputs, paths
+from breyta_spool import files, jobs, jsonio, looking, outputs, paths
 from breyta_spool.errors import Damaged, InvalidInput
 from breyta_spool.outputs import AttemptDir
 from breyta_spool.records import ResultRecord, read_fields
@@ -61,9 +61,9 @@ def link_outcome(job_dir: str, number: int, with_artifacts: bool) -> None:
 
 def counts(directory: AttemptDir, ended: Status, data: bytes) -> bool:
     """Whether the result counts after all: the reply to a rename can be lost. Then it is ours, to the byte."""
-    if ended.name not in files.names_if_any(directory.job_dir):
+    if ended.name not in looking.names_if_any(directory.job_dir):
         return False
-    return files.read(f"{directory.path}/{paths.RESULT}", jobs.RESULT_LIMIT) == data
+    return looking.read(f"{directory.path}/{paths.RESULT}", jobs.RESULT_LIMIT) == data
 
 
 def tree_of(directory: str) -> Iterator[str]:

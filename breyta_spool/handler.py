@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import cached_property
 from typing import Any, Protocol
 
-from breyta_spool import files, ids, jobs, jsonio, owners, paths, results, states
+from breyta_spool import files, ids, jobs, jsonio, looking, owners, paths, results, states
 from breyta_spool.claims import Held
 from breyta_spool.errors import InvalidInput, LeaseLost, SpoolError
 from breyta_spool.results import Outcome
@@ -238,7 +238,7 @@ def job_environment(held: Held) -> dict[str, str]:
 
 def _draft(work: str) -> bytes | None:
     try:
-        return files.read(f"{work}/{paths.RESULT}", RESULT_LIMIT)
+        return looking.read(f"{work}/{paths.RESULT}", RESULT_LIMIT)
     except FileNotFoundError:
         return None
 

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from breyta_spool import access, files, jsonio, paths, states
+from breyta_spool import access, files, jsonio, looking, paths, states
 from breyta_spool.errors import InvalidInput
 from breyta_spool.outputs import AttemptDir
 
@@ -54,7 +54,7 @@ class Context:
                 hint="'breyta jobs worker run' sets them for the handlers it starts",
             )
         try:
-            fields = jsonio.parse_object(files.read(path, _LIMIT), path)
+            fields = jsonio.parse_object(looking.read(path, _LIMIT), path)
         except FileNotFoundError:
             raise InvalidInput(
                 f"the worker's context file {path} is not there",
@@ -120,7 +120,7 @@ def local_state(job_dir: str) -> dict[str, Any]:
 
 def _document(directory: str, name: str) -> Any:
     try:
-        return jsonio.parse(files.read(f"{directory}/{name}", _LIMIT), f"{directory}/{name}")
+        return jsonio.parse(looking.read(f"{directory}/{name}", _LIMIT), f"{directory}/{name}")
     except FileNotFoundError:
         return None
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import islice
 
-from breyta_spool import files, ids, owners, paths, states
+from breyta_spool import files, ids, looking, owners, paths, states
 from breyta_spool.errors import Damaged, NoSuchSpool
 
 WINDOW = 4096
@@ -29,7 +29,7 @@ DANGLING_SECONDS = 3600
 
 def status_in(job_dir: str, names: list[str] | None = None) -> states.Status | None:
     """The status of a job from a listing of its directory; None when there is no such job. Raises Damaged."""
-    listed = files.names_if_any(job_dir) if names is None else names
+    listed = looking.names_if_any(job_dir) if names is None else names
     for _ in range(3):
         found = [status for name in listed if name.startswith(states.PREFIX) and (status := states.parse(name))]
         if len(found) == 1:
@@ -37,7 +37,7 @@ def status_in(job_dir: str, names: list[str] | None = None) -> states.Status | N
         if not listed:
             return None
         # RACE: a listing read in two parts can miss a name that is renamed in between, or show both.
-        listed = files.names_if_any(job_dir)
+        listed = looking.names_if_any(job_dir)
     raise Damaged(
         f"{job_dir} has {'no' if not found else 'more than one'} status file",
         hint="nothing that this program does leaves a job so: restore its status file (spool/FORMAT.md, States)",
@@ -58,7 +58,7 @@ class Index:
         Looked at once for each directory, not each time: what is below a minute, a bucket or a batch is much.
         """
         if directory not in self._real:
-            files.check_no_link(self.tree.root, directory[len(self.tree.root) + 1 :])
+            looking.check_no_link(self.tree.root, directory[len(self.tree.root) + 1 :])
             if len(self._real) > _WAYS:
                 self._real.clear()
             if os.path.lexists(directory):
@@ -68,7 +68,7 @@ class Index:
     def job_dir(self, job_id: str) -> str:
         """A job's directory, for whoever goes on to its files. Raises Damaged for a link in its place or on the way."""
         job_dir = self.tree.job(job_id)
-        files.check_no_link(self.check_way(os.path.dirname(job_dir)), job_id)
+        looking.check_no_link(self.check_way(os.path.dirname(job_dir)), job_id)
         return job_dir
 
     def _bucket(self, index_list: str, job_id: str) -> None:
@@ -103,7 +103,7 @@ class Index:
 
     def check_there(self) -> None:
         """Raise NoSuchSpool when the spool is gone: unmounted, or removed."""
-        if paths.SPOOL_FILE not in files.names_at_root(self.tree.root):
+        if paths.SPOOL_FILE not in looking.names_at_root(self.tree.root):
             raise NoSuchSpool(
                 f"the spool at {self.tree.root} is gone", hint="is the share mounted?", path=self.tree.root
             )
@@ -179,7 +179,7 @@ class Index:
             self.make_dirs(self.tree.top("locks"))
             files.append(clock, b"")
             files.touch(clock)
-        return files.modified(clock)
+        return looking.modified(clock)
 
     def prune(self, index_list: str, bucket: str) -> None:
         """Remove a bucket that is empty and old enough that nothing more is submitted into it."""
@@ -200,12 +200,12 @@ class Index:
     @staticmethod
     def names(directory: str) -> list[str]:
         """The names in a directory but those a person's tools may leave (``.nfs…``, ``.DS_Store``)."""
-        return [name for name in files.names_if_any(directory) if not name.startswith(".")]
+        return [name for name in looking.names_if_any(directory) if not name.startswith(".")]
 
     @staticmethod
     def some(directory: str, count: int) -> list[str]:
         """The ids of some of the jobs in a bucket, at most ``count``."""
-        with files.scanning(directory) as names:
+        with looking.scanning(directory) as names:
             return list(islice(filter(ids.is_job_id, names), count))
 
     def has_batch(self, index_list: str, batch_id: str) -> bool:
@@ -214,13 +214,13 @@ class Index:
         A submitter that died between its two last renames leaves such a bucket, and it may have many entries.
         """
         try:
-            if batch_id in files.names_if_any(self.check_way(os.path.dirname(self.tree.batch(batch_id)))):
+            if batch_id in looking.names_if_any(self.check_way(os.path.dirname(self.tree.batch(batch_id)))):
                 return True
         except Damaged:
             return False
         bucket = f"{self.tree.root}/{index_list}/{batch_id}"
         with suppress(FileNotFoundError):
-            if self.now() - files.modified(bucket) > DANGLING_SECONDS:
+            if self.now() - looking.modified(bucket) > DANGLING_SECONDS:
                 files.remove_tree(bucket, self.tree.staged(owners.marked(f"trash-{ids.new_ulid()}")))
         return False
 
@@ -268,7 +268,7 @@ class Queue:
             seen = 0
             if ids.is_batch_id(bucket) and not self._index.has_batch(self._list, bucket):
                 continue
-            with files.scanning(path) as found:
+            with looking.scanning(path) as found:
                 while names := list(islice(found, WINDOW)):
                     seen += len(names)
                     self._window.extend(sorted(filter(ids.is_job_id, names), key=ids.order))

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from breyta_spool import addresses, files, ids, jobs, paths, snapshot, states, values
+from breyta_spool import addresses, ids, jobs, looking, paths, snapshot, states, values
 from breyta_spool.addresses import Address
 from breyta_spool.errors import Damaged, InvalidInput, SpoolError
 from breyta_spool.index import DANGLING_SECONDS, Index, status_in
@@ -81,7 +81,7 @@ class Rules:
     def of_job(self, job_id: str, lists: Lists) -> list[Problem]:
         """What is wrong with a job, by a look of its own; nothing when it is not there. Raises OSError."""
         job_dir = self.tree.job(job_id)
-        listed = files.names_if_any(job_dir)
+        listed = looking.names_if_any(job_dir)
         if not listed:
             return []
         return [Problem(code, job_id, paths.job_place(job_id), what) for code, what in self._job(job_id, listed, lists)]
@@ -128,7 +128,7 @@ class Rules:
         claim = jobs.load_claim(job_dir, status.attempt)
         lease = (claim.lease_ms if claim else self.settings.default_lease_ms) / 1000
         with suppress(FileNotFoundError):  # it has been renamed meanwhile
-            late = self.now - files.modified(f"{job_dir}/{status.name}") - lease
+            late = self.now - looking.modified(f"{job_dir}/{status.name}") - lease
             if late > LATE_SECONDS:
                 by = f" of {claim.worker_id}" if claim else ""
                 yield "lease-forgotten", f"the lease{by} ran out (attempt {status.attempt}), and nobody took it back"
@@ -192,7 +192,7 @@ class Rules:
                 values.load(job_dir, address)
             return
         if "sha256" in described:
-            with open(files.open_below(job_dir, address.place), "rb") as file:
+            with open(looking.open_below(job_dir, address.place), "rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
                 found = (file.tell(), digest)
             if found != (described.get("sizeBytes"), described["sha256"]):
@@ -225,7 +225,7 @@ class Rules:
         for index_list in lists:
             place = f"{index_list}/{batch_id}"
             with suppress(FileNotFoundError):
-                if self.now - files.modified(self.tree.top(place)) > DANGLING_SECONDS:
+                if self.now - looking.modified(self.tree.top(place)) > DANGLING_SECONDS:
                     yield Problem(
                         "bucket-dangling", batch_id, place, "there is no such batch, and it is over an hour old"
                     )
@@ -249,7 +249,7 @@ class Rules:
         place = paths.batch_place(batch_id)
         path = f"{self.tree.root}/{place}/{paths.BATCH}"
         try:
-            record = read_record(BatchRecord, files.read(path, jobs.RECORD_LIMIT), path)
+            record = read_record(BatchRecord, looking.read(path, jobs.RECORD_LIMIT), path)
             if record.batch_id != batch_id:
                 raise Damaged(f"{path} speaks of another batch, {record.batch_id!r}", path=path)
         except FileNotFoundError:

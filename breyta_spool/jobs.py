@@ -7,7 +7,7 @@ import os
 import re
 from typing import Any
 
-from breyta_spool import durations, files, ids, jsonio, outputs, paths, states
+from breyta_spool import durations, ids, jsonio, looking, outputs, paths, states
 from breyta_spool.errors import Damaged, InvalidInput, SpoolError
 from breyta_spool.records import (
     CancelRecord,
@@ -52,7 +52,7 @@ def _request(job_dir: str, payload_limit: int) -> tuple[Fields, bytes]:
     path = f"{job_dir}/{paths.PAYLOAD}"
     try:
         # The limit is for submitters: what was accepted under a larger one is still read.
-        payload = files.read(path, max(payload_limit, min(size if isinstance(size, int) else 0, PAYLOAD_CEILING)))
+        payload = looking.read(path, max(payload_limit, min(size if isinstance(size, int) else 0, PAYLOAD_CEILING)))
     except FileNotFoundError:
         raise Damaged(f"{path} is missing", path=path) from None
     if len(payload) != size or hashlib.sha256(payload).hexdigest() != fields.get("payloadSha256"):
@@ -63,7 +63,7 @@ def _request(job_dir: str, payload_limit: int) -> tuple[Fields, bytes]:
 def _fields(path: str, limit: int) -> Fields | None:
     """The fields of a record, unchecked; None when there is no such file. Raises Damaged when it is not JSON."""
     try:
-        return jsonio.parse_object(files.read(path, limit), path, jsonio.RECORD_DEPTH)
+        return jsonio.parse_object(looking.read(path, limit), path, jsonio.RECORD_DEPTH)
     except FileNotFoundError:
         return None
     except InvalidInput as error:
@@ -73,7 +73,7 @@ def _fields(path: str, limit: int) -> Fields | None:
 def load_claim(job_dir: str, attempt: int) -> ClaimRecord | None:
     """Who took the lease of an attempt; None when that was not written, not yet, or not to its end."""
     try:
-        files.check_no_link(job_dir, paths.attempt_name(attempt))
+        looking.check_no_link(job_dir, paths.attempt_name(attempt))
         fields = _claim(job_dir, attempt)
         return read_fields(ClaimRecord, fields, paths.CLAIM) if fields else None
     except Damaged:
@@ -112,7 +112,7 @@ def accepted_result(job_dir: str, status: states.Status) -> Fields | None:
     if not needs_result(status) and status.state != states.CANCELLED:
         return None
     try:
-        files.check_no_link(job_dir, paths.attempt_name(status.attempt))
+        looking.check_no_link(job_dir, paths.attempt_name(status.attempt))
         result = _fields(f"{job_dir}/{paths.attempt_name(status.attempt)}/{paths.RESULT}", RESULT_LIMIT)
     except Damaged:
         if needs_result(status):
@@ -136,7 +136,7 @@ def _progress(job_dir: str, attempt: int, trusting: bool, goes_on: bool) -> tupl
     """The last progress report of an attempt, and when its handler was started."""
     path = f"{job_dir}/{paths.attempt_name(attempt)}/{paths.PROGRESS}"
     try:
-        head, tail = files.read_ends(path, _ENDS, outputs.LINE_LIMIT + _ENDS, may_come=goes_on)
+        head, tail = looking.read_ends(path, _ENDS, outputs.LINE_LIMIT + _ENDS, may_come=goes_on)
     except (FileNotFoundError, Damaged):
         return None, None
     report = _report if trusting else _sound_report
@@ -189,7 +189,7 @@ def _job_fields(job_dir: str, status: states.Status, listed: list[str], payload_
     attempts = [attempt for attempt, _ in read]
     last, progress = read[-1] if read and attempts[-1]["attempt"] == status.attempt else (_NO_ATTEMPT, None)
     # The server's clock may tick in steps of some milliseconds: no job was heard of before it was claimed.
-    touched = durations.rfc3339(_time_of(files.modified, job_dir, status) * 1000) if status.attempt else None
+    touched = durations.rfc3339(_time_of(looking.modified, job_dir, status) * 1000) if status.attempt else None
     touched = max(touched, str(last.get("claimedAt") or "")) if touched else None
     completed = _completed_at(job_dir, status, result)
     error = result.get("error") if result else _error(job_dir, status, last)
@@ -243,7 +243,7 @@ def _attempt(
 def _said_by(job_dir: str, number: int, trusting: bool, goes_on: bool) -> tuple[Fields, Fields | None, str | None]:
     """The claim of an attempt, its last progress report, and when its handler was started."""
     try:
-        files.check_no_link(job_dir, paths.attempt_name(number))
+        looking.check_no_link(job_dir, paths.attempt_name(number))
     except Damaged:
         return {}, None, None
     claim = _claim(job_dir, number) or {}
@@ -264,7 +264,7 @@ def _artifacts(job_dir: str, status: states.Status, result: Fields | None) -> An
     if status.state != states.LEASED:
         return []
     try:
-        files.check_no_link(job_dir, paths.attempt_name(status.attempt))
+        looking.check_no_link(job_dir, paths.attempt_name(status.attempt))
         return outputs.attached(f"{job_dir}/{paths.attempt_name(status.attempt)}")
     except SpoolError:
         return []  # the list of an attempt that nobody finished, torn by a power cut
@@ -274,7 +274,7 @@ def _completed_at(job_dir: str, status: states.Status, result: Fields | None) ->
     if not status.is_terminal:
         return None
     # A job that no worker ended has no result: it ended when its status file was renamed.
-    return result.get("completedAt") if result else durations.rfc3339(_time_of(files.changed, job_dir, status) * 1000)
+    return result.get("completedAt") if result else durations.rfc3339(_time_of(looking.changed, job_dir, status) * 1000)
 
 
 def _time_of(clock: Any, job_dir: str, status: states.Status) -> float:
@@ -307,6 +307,6 @@ def load_cancel(job_dir: str) -> CancelRecord | None:
     """The request to cancel a job; None when there is none or it cannot be read."""
     path = f"{job_dir}/{paths.CANCEL}"
     try:
-        return read_record(CancelRecord, files.read(path, RECORD_LIMIT), path)
+        return read_record(CancelRecord, looking.read(path, RECORD_LIMIT), path)
     except (FileNotFoundError, Damaged):
         return None

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from breyta_spool import files, paths
+from breyta_spool import looking, paths
 from breyta_spool.index import status_in
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class HandlerLog:
         if self._fixed is None and (status := status_in(self._job_dir)) and status.attempt != self._attempt:
             self._attempt, self._offset = status.attempt, 0
         try:
-            fd = files.open_below(self._job_dir, f"{paths.attempt_name(self._attempt or 0)}/{paths.LOG}")
+            fd = looking.open_below(self._job_dir, f"{paths.attempt_name(self._attempt or 0)}/{paths.LOG}")
         except FileNotFoundError:
             return
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from breyta_spool import accounts, files, ids, jsonio, outputs, owners, paths
+from breyta_spool import accounts, files, ids, jsonio, looking, outputs, owners, paths
 from breyta_spool.barrier import Barrier
 from breyta_spool.errors import Conflict, InvalidInput, doing
 from breyta_spool.records import AccountRecord, Key, SpoolRecord
@@ -84,7 +84,7 @@ def _make_directories(root: str, group: str | None) -> None:
     files.make_dirs(root, "/")
     allowed = (*paths.TOP, paths.LOST_AND_FOUND)  # the latter is there at the root of a volume
     # What an init that was killed leaves does not stand in the way of the next.
-    if foreign := [n for n in files.names(root) if n not in allowed and not n.startswith(f".{paths.SPOOL_FILE}.")]:
+    if foreign := [n for n in looking.names(root) if n not in allowed and not n.startswith(f".{paths.SPOOL_FILE}.")]:
         what = "is a spool already" if paths.SPOOL_FILE in foreign else f"is not empty: it has {min(foreign)!r}"
         raise Conflict(f"{root} {what}", hint="choose a directory that is empty or not there", path=root)
     if filled := [name for name in paths.TOP if _is_filled(root, name)]:
@@ -102,7 +102,7 @@ def _make_directories(root: str, group: str | None) -> None:
 def _is_filled(root: str, name: str) -> bool:
     if name == paths.ACCOUNTS:
         return not accounts.left_by_init(paths.Tree(root))
-    return bool(files.names_if_any(f"{root}/{name}"))
+    return bool(looking.names_if_any(f"{root}/{name}"))
 
 
 def check_root(root: str) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from breyta_spool import files, finishing, ids, jobs, jsonio, owners, paths, states, submitting
+from breyta_spool import files, finishing, ids, jobs, jsonio, looking, owners, paths, states, submitting
 from breyta_spool.claims import Claims
 from breyta_spool.errors import Conflict, Damaged, InvalidInput, SpoolError, doing
 from breyta_spool.index import status_in
@@ -116,7 +116,7 @@ def _make(claims: Claims, link: str, request: dict[str, Any], payload: bytes) ->
             submitting.move_into_place(claims, staged, place)
         finally:
             # Also when somebody else was faster. The entry stays: it may be his by now, and an old one is dropped.
-            lost = name in files.names_if_any(claims.tree.top("tmp"))
+            lost = name in looking.names_if_any(claims.tree.top("tmp"))
             if lost:
                 files.sweep(staged)
     if lost:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from breyta_spool import addresses, durations, files, jsonio, paths, states, values
+from breyta_spool import addresses, durations, files, jsonio, looking, paths, states, values
 from breyta_spool.columns import EVOLVE, STRICT
 from breyta_spool.errors import Damaged, InvalidInput, LeaseLost
 from breyta_spool.tables import APPEND, UPSERT, Table
@@ -55,12 +55,12 @@ class AttemptDir:
 
     def check_held(self) -> None:
         """Raise LeaseLost unless the job is still leased with this token."""
-        if self.status_name not in files.names_if_any(self.job_dir):
+        if self.status_name not in looking.names_if_any(self.job_dir):
             raise lease_lost(self.job_id, self.attempt)
 
     def check_place(self, below: str = "") -> None:
         """Raise Damaged when somebody has put a link in the place of a directory that is about to be written into."""
-        files.check_no_link(self.job_dir, f"{paths.attempt_name(self.attempt)}{below}")
+        looking.check_no_link(self.job_dir, f"{paths.attempt_name(self.attempt)}{below}")
 
     def report(self, status: str, message: str, details: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
         """Add a progress report; gives it back. Raises LeaseLost, InvalidInput."""
@@ -235,7 +235,7 @@ class AttemptDir:
 def attached(attempt_path: str) -> list[dict[str, Any]]:
     """What has been attached in an attempt so far: the last description of each resource, in order of attaching."""
     try:
-        data = files.read(f"{attempt_path}/{paths.ATTACHED}", LIST_LIMIT)
+        data = looking.read(f"{attempt_path}/{paths.ATTACHED}", LIST_LIMIT)
     except FileNotFoundError:
         return []
     return parsed(data)

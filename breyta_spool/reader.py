@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
 
-from breyta_spool import batches, files, finishing, ids, jobs, paths, states
+from breyta_spool import batches, finishing, ids, jobs, looking, paths, states
 from breyta_spool.batches import Tally
 from breyta_spool.claims import Claims, no_such_job
 from breyta_spool.errors import Damaged, SpoolError
@@ -28,7 +28,7 @@ class Reader:
         A job whose result was torn by a power cut is put back to be done again, and shows as that.
         """
         job_dir = self.claims.index.job_dir(job_id)
-        listed = files.names_if_any(job_dir) if listed is None else listed
+        listed = looking.names_if_any(job_dir) if listed is None else listed
         for _ in range(10):
             status = None
             try:
@@ -44,7 +44,7 @@ class Reader:
             except Damaged:
                 if status is None or not self.claims.redo_if_torn(job_id, status):
                     raise
-            listed = files.names_if_any(job_dir)
+            listed = looking.names_if_any(job_dir)
         raise SpoolError(f"{job_id} changes faster than it can be read", hint="try again")
 
     def _mend_links(self, job_dir: str, status: Status) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import chain
 
-from breyta_spool import access, checkup, files, finishing, ids, jobs, outputs, owners, paths, states
+from breyta_spool import access, checkup, files, finishing, ids, jobs, looking, outputs, owners, paths, states
 from breyta_spool.checkup import SECOND_LOOK_SECONDS, SHOWN, Report, Told, Walk
 from breyta_spool.claims import LEFTOVER_SECONDS
 from breyta_spool.errors import Damaged, SpoolError, doing
@@ -119,7 +119,7 @@ class Mender:
         job_dir = self._tree.job(job_id)
         request, _ = jobs.load_request(job_dir, self._spool.settings.payload_limit_bytes)
         self._changed[job_dir] = None
-        return job_dir, files.names(job_dir), request
+        return job_dir, looking.names(job_dir), request
 
     def _status(self, problem: Problem) -> str:
         """Keep the status that the job's files bear out, and make it when it is gone."""
@@ -160,7 +160,7 @@ class Mender:
 
     def _misplaced(self, problem: Problem) -> str:
         right = self._tree.job(problem.id) if ids.is_job_id(problem.id) else self._tree.batch(problem.id)
-        if os.path.basename(right) in files.names_if_any(os.path.dirname(right)):
+        if os.path.basename(right) in looking.names_if_any(os.path.dirname(right)):
             return self._foreign(problem)
         self._index.make_dirs(os.path.dirname(right))
         files.publish(self._tree.top(problem.place), right)
@@ -250,7 +250,7 @@ class Mender:
 
     def _worker(self, problem: Problem) -> str:
         path = self._tree.top(problem.place)
-        if self._index.now() - files.modified(path) <= LEFTOVER_SECONDS:
+        if self._index.now() - looking.modified(path) <= LEFTOVER_SECONDS:
             return ""
         files.unlink(path)
         return "the record was removed"

@@ -25,6 +25,7 @@ from breyta_spool import (
     jobs,
     jsonio,
     listing,
+    looking,
     outputs,
     paths,
     querying,
@@ -91,7 +92,7 @@ class Resources:
             if address.type == TABLE:
                 raise InvalidInput(f"{uri} is a table, which has rows", hint="query reads them", field="uri")
             described = self._described(job_dir, address.attempt).get(address.uri, {})
-            with open(files.open_below(job_dir, address.place), "rb") as file:
+            with open(looking.open_below(job_dir, address.place), "rb") as file:
                 _check_size(address, described, file)
                 return told | {"contentType": described.get("contentType")} | _text(file, offset, limit)
 
@@ -110,7 +111,7 @@ class Resources:
                     yield table.chunks()
             else:
                 described = self._described(job_dir, address.attempt).get(address.uri, {})
-                with open(files.open_below(job_dir, address.place), "rb") as file:
+                with open(looking.open_below(job_dir, address.place), "rb") as file:
                     _check_size(address, described, file)
                     yield _verified(address, described, file)
 
@@ -221,7 +222,7 @@ class Resources:
 
     def _missing(self, address: Address, job_dir: str) -> SpoolError:
         """Why there is nothing at an address."""
-        listed = files.names_if_any(job_dir)
+        listed = looking.names_if_any(job_dir)
         if not listed:
             error = claims.no_such_job(address.job_id, self._index.tree)
             if isinstance(error, Damaged):
@@ -246,7 +247,7 @@ class Resources:
         if address.type == TABLE:
             with OpenTable(job_dir, address) as table:
                 return {key: value for key, value in table.schema().items() if key != "name"}
-        with open(files.open_below(job_dir, address.place), "rb") as file:
+        with open(looking.open_below(job_dir, address.place), "rb") as file:
             found_at = os.fstat(file.fileno())
             return {"sizeBytes": found_at.st_size, "createdAt": durations.rfc3339(found_at.st_mtime * 1000)}
 
@@ -305,7 +306,7 @@ class Resources:
     def _described(job_dir: str, attempt: int) -> dict[str, Fields]:
         """What an attempt has attached, by address."""
         try:
-            data = files.read_below(job_dir, f"{paths.attempt_name(attempt)}/{paths.ATTACHED}", outputs.LIST_LIMIT)
+            data = looking.read_below(job_dir, f"{paths.attempt_name(attempt)}/{paths.ATTACHED}", outputs.LIST_LIMIT)
         except FileNotFoundError:
             return {}
         attached = outputs.parsed(data)
@@ -350,7 +351,7 @@ def _job_type(job_dir: str) -> str:
     """The type of a job, for an account that may have to do with some types only. Raises Damaged, FileNotFoundError."""
     path = f"{job_dir}/{paths.JOB}"
     try:
-        return str(jsonio.parse_object(files.read(path, RECORD_LIMIT), path, jsonio.RECORD_DEPTH).get("jobType"))
+        return str(jsonio.parse_object(looking.read(path, RECORD_LIMIT), path, jsonio.RECORD_DEPTH).get("jobType"))
     except InvalidInput as error:
         raise Damaged(error.message, path=path) from None
 

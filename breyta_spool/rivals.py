@@ -19,7 +19,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import IO, Any, cast
 
-from breyta_spool import files
+from breyta_spool import files, looking
 
 LEAST = 10
 """How many rounds each race has, however slow the file system is."""
@@ -123,7 +123,7 @@ class _Side:
     def race(self, kind: str, count: int, start: float, every: float, seconds: float) -> list[Any]:
         """Try to be the first at each of many names; gives how many it tried, which it won, and errors."""
         act = getattr(self, f"_{kind}")
-        files.names(self._at(kind))
+        looking.names(self._at(kind))
         won: list[int] = []
         refused: Counter[str] = Counter()
         tried = 0
@@ -165,12 +165,12 @@ class _Side:
 
     def winners(self, kind: str) -> dict[str, str]:
         """Whose each name of a race is now, as the disk says."""
-        names = files.names(self._at(kind))
+        names = looking.names(self._at(kind))
         if kind in ("rename", "directory"):
             return {name: name.split(".")[0] for name in names if not name.startswith("s.")}
         if kind == "symlink":
             return {name: os.readlink(self._at(f"{kind}/{name}")) for name in names}
-        return {name: files.read(self._at(f"{kind}/{name}"), 100).decode() for name in names}
+        return {name: looking.read(self._at(f"{kind}/{name}"), 100).decode() for name in names}
 
     def append(self, name: str, count: int, start: float) -> None:
         """Add lines to a file that others add to as well."""
@@ -180,7 +180,7 @@ class _Side:
 
     def lines(self, name: str) -> int:
         """How many whole and different lines a file has."""
-        lines = files.read(self._at(name), 1 << 20).split(b"\n")[:-1]
+        lines = looking.read(self._at(name), 1 << 20).split(b"\n")[:-1]
         return len({line for line in lines if len(line.split()) == 2})
 
     def write_over(self, name: str, seconds: float, start: float) -> int:
@@ -200,7 +200,7 @@ class _Side:
         while time.monotonic() < start + seconds:
             count += 1
             try:
-                data = files.read(self._at(name), 1 << 20)
+                data = looking.read(self._at(name), 1 << 20)
             except OSError as error:
                 wrong[errno.errorcode.get(error.errno or 0, "?")] += 1
             else:
@@ -230,8 +230,8 @@ class _Side:
         """Look in every way, so that whatever caches there are hold the state of now; gives the directory's names."""
         os.path.exists(self._at(name))
         with suppress(OSError):
-            files.modified(self._at(name))
-        return files.names(self.place)
+            looking.modified(self._at(name))
+        return looking.names(self.place)
 
     def make(self, name: str) -> float:
         """Make a file; gives when."""
@@ -252,7 +252,7 @@ class _Side:
         """Touch a file; gives the time it got, and when it was done."""
         time.sleep(0.02)  # or a coarse clock gives the same time once more
         files.touch(self._at(name))
-        return [files.modified(self._at(name)), time.monotonic()]
+        return [looking.modified(self._at(name)), time.monotonic()]
 
     def sees(self, how: str, name: str, what: Any, seconds: float) -> float | None:
         """Wait until this side sees something; gives when, None when it did not in time."""
@@ -266,12 +266,12 @@ class _Side:
     def _sees(self, how: str, name: str, what: Any) -> bool:
         try:
             if how == "listing":
-                return name in files.names(self.place)
+                return name in looking.names(self.place)
             if how == "exists":
                 return os.path.exists(self._at(name))
             if how == "time":
-                return bool(files.modified(self._at(name)) >= what)
-            return str(what).encode() in files.read(self._at(name), 1 << 20)
+                return bool(looking.modified(self._at(name)) >= what)
+            return str(what).encode() in looking.read(self._at(name), 1 << 20)
         except FileNotFoundError:
             return False
 

@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Iterator
 
-from breyta_spool import files, paths
+from breyta_spool import files, looking, paths
 from breyta_spool.findings import ERROR, NOTE, WARNING, Finding
 
 INODES_PER_JOB = 9
@@ -65,7 +65,7 @@ def _size(count: float) -> str:
 
 def rights(root: str) -> Iterator[Finding]:
     """Whether this user may write in every directory that jobs go through."""
-    tops = [name for name in paths.TOP if name in files.names(root) and name != paths.ACCOUNTS]
+    tops = [name for name in paths.TOP if name in looking.names(root) and name != paths.ACCOUNTS]
     closed = [name for name in tops if not os.access(f"{root}/{name}", os.R_OK | os.W_OK | os.X_OK)]
     if closed:
         what = f"this user (uid {os.geteuid()}) may not write in {', '.join(f'{name}/' for name in closed)}"
@@ -104,7 +104,7 @@ def sharing(root: str, place: str, group: str | None) -> Iterator[Finding]:
 
 def _group_of_tops(root: str, group: str, number: int) -> Iterator[Finding]:
     wrong = []
-    for name in (".", *(name for name in paths.TOP if name in files.names(root))):
+    for name in (".", *(name for name in paths.TOP if name in looking.names(root))):
         found = os.stat(f"{root}/{name}")
         if found.st_gid != number or not found.st_mode & stat.S_ISGID or not found.st_mode & stat.S_IWGRP:
             wrong.append(f"{name}/")

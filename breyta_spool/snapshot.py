@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from breyta_spool import files, jsonio, paths, tables
+from breyta_spool import jsonio, looking, paths, tables
 from breyta_spool.addresses import Address
 from breyta_spool.errors import Damaged, InvalidInput, SpoolError
 
@@ -63,9 +63,9 @@ class OpenTable:
 def _opened(job_dir: str, address: Address) -> tuple[BinaryIO, dict[str, Any]]:
     place = f"{paths.attempt_name(address.attempt)}/{paths.table_description(address.name)}"
     for _ in range(_TRIES):
-        file = open(files.open_below(job_dir, address.place), "rb")  # noqa: SIM115 - the caller closes it
+        file = open(looking.open_below(job_dir, address.place), "rb")  # noqa: SIM115 - the caller closes it
         try:
-            data = files.read_below(job_dir, place, tables.DESCRIPTION_LIMIT)
+            data = looking.read_below(job_dir, place, tables.DESCRIPTION_LIMIT)
             inode = os.fstat(file.fileno()).st_ino
             # RACE: an upsert may have put other rows into place between the two; then the description is of those.
             if _inode(job_dir, address.place) == inode:
@@ -78,5 +78,5 @@ def _opened(job_dir: str, address: Address) -> tuple[BinaryIO, dict[str, Any]]:
 
 
 def _inode(job_dir: str, place: str) -> int:
-    with open(files.open_below(job_dir, place), "rb") as file:
+    with open(looking.open_below(job_dir, place), "rb") as file:
         return os.fstat(file.fileno()).st_ino

@@ -26,11 +26,11 @@ from breyta_spool import (
     awaiting,
     batches,
     durations,
-    files,
     ids,
     jobs,
     jsonio,
     listing,
+    looking,
     making,
     once,
     paths,
@@ -138,10 +138,10 @@ class Spool:
         path = f"{root}/{paths.SPOOL_FILE}"
         with doing("open the spool"):
             try:
-                data = files.read(path, jobs.RECORD_LIMIT)
+                data = looking.read(path, jobs.RECORD_LIMIT)
             except (FileNotFoundError, NotADirectoryError):
                 hint = f"'breyta spool init {root}' makes one"
-                if "jobs" in files.names_at_root(root):
+                if "jobs" in looking.names_at_root(root):
                     hint = "there is a jobs/, though: bring spool.json back from a backup"
                 raise NoSuchSpool(f"there is no spool at {root}", hint=hint, path=root) from None
         try:
@@ -261,8 +261,8 @@ class Spool:
     def _worker(self, name: str, now: float) -> Worker | None:
         path = f"{self.tree.top('workers')}/{name}"
         try:
-            worker = read_record(Worker, files.read(path, jobs.RECORD_LIMIT), path)
-            seen = files.modified(path)
+            worker = read_record(Worker, looking.read(path, jobs.RECORD_LIMIT), path)
+            seen = looking.modified(path)
         except (FileNotFoundError, Damaged):
             return None
         alive = (now - seen) * 1000 <= 3 * worker.beat_ms
@@ -563,7 +563,7 @@ def find_root(start: str) -> str | None:
     """The nearest directory upwards with a spool.json; None when there is none."""
     at = os.path.abspath(start)
     while True:
-        if paths.SPOOL_FILE in files.names_at_root(at):
+        if paths.SPOOL_FILE in looking.names_at_root(at):
             return at
         above = os.path.dirname(at)
         if above == at:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from breyta_spool import durations, files, finishing, ids, jsonio, owners, paths, states
+from breyta_spool import durations, files, finishing, ids, jsonio, looking, owners, paths, states
 from breyta_spool.claims import Claims
 from breyta_spool.errors import InvalidInput, doing, shown
 from breyta_spool.records import SpoolRecord
@@ -121,7 +121,7 @@ def move_into_place(claims: Claims, staged: str, place: str) -> None:
 def _withdraw(staged: str, place: str, entry: str) -> None:
     """Leave nothing of a submit that failed before its job was published."""
     with suppress(OSError):
-        if os.path.basename(place) not in files.names_if_any(os.path.dirname(place)):
+        if os.path.basename(place) not in looking.names_if_any(os.path.dirname(place)):
             files.sweep(staged)
             if entry:
                 files.unlink(entry)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 
-from breyta_spool import files, ids, jobs, owners, paths
+from breyta_spool import ids, jobs, looking, owners, paths
 from breyta_spool.claims import LEFTOVER_SECONDS
 from breyta_spool.errors import Damaged
 from breyta_spool.index import Index
@@ -37,7 +37,7 @@ def problems(rules: Rules) -> Iterator[Problem]:
 
 
 def _in_tmp(rules: Rules) -> Iterator[Problem]:
-    for name in files.names_if_any(rules.tree.top("tmp")):
+    for name in looking.names_if_any(rules.tree.top("tmp")):
         with suppress(FileNotFoundError):
             made = os.lstat(rules.tree.staged(name)).st_mtime
             if owners.has_died(name):
@@ -51,11 +51,11 @@ def _workers(rules: Rules) -> Iterator[Problem]:
         place = f"workers/{name}"
         with suppress(FileNotFoundError):
             try:
-                worker = read_record(Worker, files.read(rules.tree.top(place), jobs.RECORD_LIMIT), place)
+                worker = read_record(Worker, looking.read(rules.tree.top(place), jobs.RECORD_LIMIT), place)
             except Damaged as error:
                 yield Problem("worker-dead", name, place, error.message)
                 continue
-            silent = rules.now - files.modified(rules.tree.top(place))
+            silent = rules.now - looking.modified(rules.tree.top(place))
             if silent > 3 * worker.beat_ms / 1000:
                 yield Problem("worker-dead", worker.worker_id, place, "it has given no sign of life for three beats")
 
@@ -80,7 +80,7 @@ def _idempotency(rules: Rules) -> Iterator[Problem]:
 def _accounts(rules: Rules) -> Iterator[Problem]:
     for name in rules.index.names(rules.tree.top(paths.ACCOUNTS)):
         place = f"{paths.ACCOUNTS}/{name}"
-        found = files.names_if_any(rules.tree.top(place))
+        found = looking.names_if_any(rules.tree.top(place))
         revision = paths.latest_revision(found)
         if ids.is_account_id(name) and revision:
             yield from _record(rules, AccountRecord, name, f"{place}/{paths.account_revision(revision)}")
@@ -92,7 +92,7 @@ def _accounts(rules: Rules) -> Iterator[Problem]:
 
 def _record(rules: Rules, model: type[Record], name: str, place: str) -> Iterator[Problem]:
     try:
-        read_record(model, files.read(rules.tree.top(place), jobs.RECORD_LIMIT), place)
+        read_record(model, looking.read(rules.tree.top(place), jobs.RECORD_LIMIT), place)
     except FileNotFoundError:
         pass
     except Damaged as error:

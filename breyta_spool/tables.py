@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, BinaryIO
 
-from breyta_spool import files, jsonio
+from breyta_spool import files, jsonio, looking
 from breyta_spool.columns import Row, Schema
 from breyta_spool.errors import Conflict, Damaged, InvalidInput
 from breyta_spool.merging import Key, Merge, key_of
@@ -87,7 +87,7 @@ class Table:
         try:
             with files.alone(f"{self.directory}/.lock"):
                 meta = self._recovered()
-            with open(files.open_below(self.directory, f"{self.name}.jsonl"), "rb") as rows:
+            with open(looking.open_below(self.directory, f"{self.name}.jsonl"), "rb") as rows:
                 digest = hashlib.file_digest(rows, "sha256").hexdigest()
                 return {"rowCount": meta["rowCount"], "sizeBytes": rows.tell(), "sha256": digest}
         except (FileNotFoundError, Damaged):
@@ -96,7 +96,7 @@ class Table:
     def _recovered(self) -> dict[str, Any]:
         """The description of the table, after what an interrupted writer left has been undone or completed."""
         try:
-            data = files.read(self.meta_file, DESCRIPTION_LIMIT)
+            data = looking.read(self.meta_file, DESCRIPTION_LIMIT)
         except FileNotFoundError:
             data = None
         try:

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 
-from breyta_spool import barrier, files
+from breyta_spool import barrier, files, looking
 from breyta_spool.findings import ERROR, NOTE, WARNING, Finding
 
 CLOCK_SECONDS = 10.0
@@ -53,7 +53,7 @@ def _with_an_open_file(place: str, directory: str) -> Iterator[Finding]:
         files.rename(directory, f"{place}/d4")
         files.append(f"{place}/d4/open", b"first\n")
         os.fsync(fd)
-        kept = files.read(f"{place}/d4/open", 100) == b"first\n" and os.fstat(fd).st_size == 6
+        kept = looking.read(f"{place}/d4/open", 100) == b"first\n" and os.fstat(fd).st_size == 6
     except OSError as error:
         what = (
             f"a directory with an open file in it: {_name(error)} after a rename, so a directory that is cleared away"
@@ -197,7 +197,7 @@ def _keeps(place: str, name: str) -> bool:
         files.write_new(f"{place}/{name}", b"")
     except OSError:
         return False
-    return name in files.names(place)
+    return name in looking.names(place)
 
 
 # -- time -------------------------------------------------------------------------------------------
@@ -212,7 +212,7 @@ def clock(place: str) -> Iterator[Finding]:
         time.sleep(0.015)
         before = time.time()
         files.touch(path)
-        stamps.append(files.modified(path))
+        stamps.append(looking.modified(path))
         after = time.time()
         # What lies between the two looks at the clock, and what a coarse clock rounds off, is no difference.
         ahead = stamps[-1] - min(max(stamps[-1], before - 0.02), after)
@@ -228,7 +228,7 @@ def _coarseness(path: str, stamps: list[float]) -> int:
     while not any(stamp % 1 for stamp in stamps) and len(set(stamps)) < 3 and time.monotonic() < end:
         time.sleep(0.02)
         files.touch(path)
-        stamps.append(files.modified(path))
+        stamps.append(looking.modified(path))
     if any(stamp % 1 for stamp in stamps):
         return 0
     steps = sorted(set(stamps))
@@ -274,10 +274,10 @@ def _difference(path: str, ahead: float, coarse: int) -> Finding:
 
 
 def _ctime(place: str, path: str) -> Iterator[Finding]:
-    before = files.changed(path)
+    before = looking.changed(path)
     time.sleep(0.1)  # some clocks tick slowly
     files.rename(path, f"{place}/clock.renamed")
-    if files.changed(f"{place}/clock.renamed") <= before:
+    if looking.changed(f"{place}/clock.renamed") <= before:
         what = (
             "a rename does not change the ctime of a file: when a job without a result ended is shown wrongly,"
             " nothing else"

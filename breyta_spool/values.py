@@ -12,7 +12,7 @@ import time
 from datetime import datetime
 from typing import Any
 
-from breyta_spool import durations, files, jsonio, paths
+from breyta_spool import durations, files, jsonio, looking, paths
 from breyta_spool.addresses import Address
 from breyta_spool.errors import Damaged, InvalidInput
 
@@ -49,7 +49,7 @@ def write(job_dir: str, address: Address, content: dict[str, Any]) -> None:
     files.write_new(aside, data)
     try:
         # The link comes first: a value without one would never be swept. When it is due, the file itself tells.
-        link(job_dir, address, files.modified(aside) + content["ttlSeconds"])
+        link(job_dir, address, looking.modified(aside) + content["ttlSeconds"])
         files.put(aside, path)
     except BaseException:
         files.forget(aside)
@@ -84,7 +84,7 @@ def load(job_dir: str, address: Address) -> tuple[dict[str, Any], float | None]:
     Raises FileNotFoundError, Damaged.
     """
     path = f"{job_dir}/{address.place}"
-    with open(files.open_below(job_dir, address.place), "rb") as file:
+    with open(looking.open_below(job_dir, address.place), "rb") as file:
         opened = os.fstat(file.fileno())
         if opened.st_size > FILE_LIMIT:
             raise Damaged(f"{path} has {opened.st_size} bytes; at most {FILE_LIMIT} are expected there", path=path)

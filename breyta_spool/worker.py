@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from breyta_spool import durations, files, handler, jsonio, outputs, paths, results, states
+from breyta_spool import durations, files, handler, jsonio, looking, outputs, paths, results, states
 from breyta_spool.access import JOBS_WORKER
 from breyta_spool.claims import Held
 from breyta_spool.errors import InvalidInput, LeaseLost, NotAllowed, SpoolError, doing, storage_error
@@ -333,7 +333,7 @@ class Keeper(threading.Thread):
             self.join(timeout=5)
         with suppress(OSError, SpoolError):
             path = self._worker.spool.tree.worker(self._worker.worker_id)
-            record = read_record(WorkerRecord, files.read(path, RECORD_LIMIT), path)
+            record = read_record(WorkerRecord, looking.read(path, RECORD_LIMIT), path)
             if (record.host, record.pid) == (self._worker._host, os.getpid()):  # not that of a namesake
                 files.unlink(path)
 

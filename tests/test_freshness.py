@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from breyta_spool import Spool, files, freshness
+from breyta_spool import Spool, freshness, looking
 from breyta_spool.freshness import Mounts
 from tests.world import work_off
 
@@ -67,10 +67,10 @@ def test_a_name_that_was_hidden_is_found_by_a_listing(tmp_path: Path, mounted: C
             raise FileNotFoundError(2, "a client believes so", name)
         return Path(name).read_bytes()
 
-    assert files._look(hidden, path) == b"there"
+    assert looking._look(hidden, path) == b"there"
     with pytest.raises(FileNotFoundError):
-        files.read(str(tmp_path / "job" / "not there"), 10)
-    assert files.names_if_any(str(tmp_path / "neither" / "this")) == []
+        looking.read(str(tmp_path / "job" / "not there"), 10)
+    assert looking.names_if_any(str(tmp_path / "neither" / "this")) == []
 
 
 def test_a_spool_works_the_same_where_kept_listings_are_thrown_away(
@@ -92,4 +92,4 @@ def test_a_spool_works_the_same_where_kept_listings_are_thrown_away(
     assert len(os.listdir("/proc/self/fd")) == before
     assert {spool.tree.job(job_id) for job_id in jobs} <= set(told)
     with pytest.raises(NotADirectoryError):
-        files.names(f"{spool.root}/spool.json")
+        looking.names(f"{spool.root}/spool.json")

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from breyta_spool import files
+from breyta_spool import looking
 
 READERS: list[Callable[[str], Any]] = [
-    lambda path: files.read(path, 100),
-    files.modified,
-    files.changed,
+    lambda path: looking.read(path, 100),
+    looking.modified,
+    looking.changed,
 ]
 
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from breyta_spool import Lease, NotFound, Spool, SpoolError, files
+from breyta_spool import Lease, NotFound, Spool, SpoolError, files, looking
 from breyta_spool.handler import ActiveJob
 
 TYPE = "work"
@@ -227,7 +227,7 @@ def clear(root: str) -> None:
 def scan(root: str) -> int:
     """Read that directory, and wait after the first names; gives how many names it had."""
     found = 0
-    with files.scanning(f"{root}/tmp/many") as names:
+    with looking.scanning(f"{root}/tmp/many") as names:
         for found, _ in enumerate(names, 1):
             if found == 1:
                 say("reading")
@@ -255,7 +255,7 @@ def watch(root: str, seconds: str) -> None:
     """List that directory as fast as it goes; says what it sees when that has changed."""
     end, seen = time.monotonic() + float(seconds), [""]
     while time.monotonic() < end:
-        if seen != (seen := files.names(f"{root}/tmp/changing")):
+        if seen != (seen := looking.names(f"{root}/tmp/changing")):
             say(f"sees {seen[0]}")
 
 

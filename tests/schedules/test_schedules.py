@@ -62,7 +62,7 @@ BROKEN: dict[str, tuple[Any, str, str, str, str]] = {
     "a reaper does not look for a cancel at all": (
         Claims,
         "_let_go",
-        "cancel = paths.CANCEL in files.names_if_any(job_dir)",
+        "cancel = paths.CANCEL in looking.names_if_any(job_dir)",
         "cancel = False",
         "frozen holder of the last attempt",
     ),

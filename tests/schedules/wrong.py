@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from breyta_spool import files, states
+from breyta_spool import files, looking, states
 from tests.schedules.part import Part
 from tests.schedules.scenarios import Scenario, queued
 
@@ -21,7 +21,7 @@ def check_then_act(part: Part) -> None:
     token = part.name * 16
 
     def claim() -> bool:
-        if WAITS not in files.names(job_dir):
+        if WAITS not in looking.names(job_dir):
             return False
         files.unlink(f"{job_dir}/{WAITS}")
         files.write_new(f"{job_dir}/{states.Status(states.LEASED, 1, token).name}", b"")
