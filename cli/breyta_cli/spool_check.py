@@ -43,7 +43,7 @@ def check(other: str | None, contents: bool, limit: int) -> None:
     from breyta_spool.probing import probe
 
     spool = given.spool()
-    walk = _Walk()
+    walk = _Walk("its mount")
     with shown(walk.line):
         found = probe(spool, other, walk.doing)
         report = run(spool, contents=contents, limit=limit, told=walk.told)
@@ -108,9 +108,9 @@ def _maps(findings: list[Finding]) -> list[dict[str, str]]:
 class _Walk:
     """How far a walk has come, on one line."""
 
-    def __init__(self) -> None:
+    def __init__(self, doing: str = "") -> None:
         self._began = time.monotonic()
-        self._doing = ""
+        self._doing = doing
         self._share = 0.0
         self._jobs = 0
 
