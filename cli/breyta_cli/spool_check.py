@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from breyta_spool.checkup import Told
     from breyta_spool.findings import Finding
 
-UNHEALTHY = 1
+UNHEALTHY = 5
 _contents = click.option("--contents", is_flag=True, help="Read every file, too, and compare sizes and hashes. Slow.")
 _limit = click.option(
     "--limit", type=click.IntRange(min=0), default=100, show_default=True, help="At most so many findings; all count."
@@ -30,7 +30,7 @@ def check(other: str | None, contents: bool, limit: int) -> None:
     """Look for whatever is wrong in a spool, and whether the file system below it can be trusted.
 
     Every finding says what was seen, why it matters and what to do. Others may work in the spool meanwhile: what seems
-    wrong is looked at twice. Jobs are not changed. Exit code 1: data.healthy is false, there is at least one error.
+    wrong is looked at twice. Jobs are not changed. Exit code 5: data.healthy is false, there is at least one error.
 
     \b
     Example:
@@ -66,7 +66,7 @@ def repair(contents: bool, limit: int) -> None:
     """Mend what a crash left and rebuild the index from the jobs. No data is deleted.
 
     What cannot be explained is moved to lost+found/, with a note beside it that says where it was and why. Others may
-    work in the spool meanwhile. Exit code 1: errors are left that need a person; data.left explains them.
+    work in the spool meanwhile. Exit code 5: errors are left that need a person; data.findings explains them.
 
     \b
     Example:

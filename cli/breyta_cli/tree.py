@@ -71,14 +71,15 @@ class Group(click.Group):
         self, context: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command; for an unknown one, say which was probably meant."""
+        name = args[0]  # what looks like an option is taken off the list by the time it is refused
         try:
             return super().resolve_command(context, args)
         except click.UsageError:
             import difflib
 
-            near = difflib.get_close_matches(args[0], self._members, 1, 0.5)
+            near = difflib.get_close_matches(name, self._members, 1, 0.5)
             meant = f" Did you mean '{near[0]}'?" if near else ""
-            raise click.UsageError(f"No such command '{args[0]}'.{meant}", context) from None
+            raise click.UsageError(f"No such command '{name}'.{meant}", context) from None
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without loading them."""

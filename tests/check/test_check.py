@@ -131,7 +131,7 @@ def test_findings_are_counted_beyond_the_limit_and_the_worst_come_first(tmp_path
     assert not report.healthy
 
 
-def test_the_command_says_what_is_wrong_and_leaves_with_1_if_it_is_an_error(tmp_path: Path) -> None:
+def test_the_command_says_what_is_wrong_and_leaves_with_5_if_it_is_an_error(tmp_path: Path) -> None:
     at = well(tmp_path / "spool")
     cli = Cli(at.spool.root, tmp_path)
     answer = cli("spool", "check")
@@ -139,7 +139,7 @@ def test_the_command_says_what_is_wrong_and_leaves_with_1_if_it_is_an_error(tmp_
     assert answer.data["checked"] == {"jobs": 6, "batches": 1, "entries": 6}
     at.entry(at.queued).unlink()
     answer = cli("spool", "check")
-    assert answer.code == 1
+    assert answer.code == 5
     document = json.loads(answer.stdout)
     assert document["ok"] is True
     assert document["data"]["counts"] == {"entry-missing": 1}

@@ -222,7 +222,7 @@ def test_the_command_tells_what_it_has_done_and_what_is_left(tmp_path: Path) -> 
     at.entry(at.queued).unlink()
     Path(at.spool.tree.batch(at.batch), "batch.json").write_text("{")
     answer = Cli(at.spool.root, tmp_path)("spool", "repair")
-    assert answer.code == 1
+    assert answer.code == 5
     data = answer.document["data"]
     assert (data["healthy"], data["mended"], data["left"]) == (False, {"entry-missing": 1}, {"batch-damaged": 1})
     assert data["actions"][0]["done"] == f"it is listed in queued/{TYPE}"

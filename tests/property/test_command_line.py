@@ -174,6 +174,7 @@ def test_any_arguments_are_obeyed_or_refused(one: worlds.Full, monkeypatch: pyte
 @tried(40)
 @given(words=st.lists(st.sampled_from(sorted({word for path in COMMANDS for word in path})) | ODD, max_size=5))
 @example(words=[])
+@example(words=["--", "--"])
 def test_any_words_are_a_command_or_refused(
     one: worlds.Full, monkeypatch: pytest.MonkeyPatch, words: list[str]
 ) -> None:
