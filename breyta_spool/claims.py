@@ -341,7 +341,9 @@ class Claims:
         # RACE: the cancel came between the look for it and the rename, and its caller was told that it was heard.
         if after.state == states.QUEUED and paths.CANCEL in looking.names_if_any(job_dir):
             cancelled = Status(states.CANCELLED, after.attempt)
-            return cancelled if files.swap(job_dir, after.name, cancelled.name) else after
+            # RACE: a worker that was about to claim it may have seen the note first, and ended it for us.
+            if files.swap(job_dir, after.name, cancelled.name) or cancelled.name in looking.names_if_any(job_dir):
+                return cancelled
         return after
 
     # -- expire -------------------------------------------------------------------------------------

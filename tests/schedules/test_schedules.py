@@ -11,8 +11,10 @@ from breyta_spool import ids, once
 from breyta_spool.claims import Claims
 from tests.schedules.__main__ import HEAD, line
 from tests.schedules.breaking import broken
-from tests.schedules.explore import explored
+from tests.schedules.explore import Explorer, explored, somewhere
+from tests.schedules.runner import Task
 from tests.schedules.scenarios import SCENARIOS, Scenario, named
+from tests.schedules.schedule import parsed
 
 SAMPLE = 64
 """How many schedules are run of each scenario, those with the fewest preemptions first, unless all are."""
@@ -32,6 +34,17 @@ def test_no_schedule_loses_a_job_or_accepts_two_results(
     record_property("schedules", line(found))
     assert not found.problems, found.told()
     assert found.complete or (found.runs >= SAMPLE and not whole)
+
+
+FOUND = [("torn result of the last attempt", "x1.r.x.y"), ("cancel and reap", "r0.c.r1.a.r")]
+"""Schedules that once showed a fault of the product."""
+
+
+@pytest.mark.parametrize(("scenario", "text"), FOUND)
+def test_what_was_once_wrong_is_right(scenario: str, text: str) -> None:
+    with somewhere() as place:
+        run = Explorer(named(scenario), 0, place).run_once(Task(parsed(text)))
+    assert not run.problems, run.problems
 
 
 # -- a broken product -------------------------------------------------------------------------------
