@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 help:
 	@echo "make demo     see one job from submit to result"
 	@echo "make test     run the tests: a sample of what can be tried for long"
-	@echo "make test-all run all of it: every crash point and schedule, power cuts, NFS hosts (as root; half an hour)"
+	@echo "make test-all run all of it: every crash point and schedule, power cuts, NFS hosts (as root; takes more than half an hour)"
 	@echo "make fuzz     fuzz the parsers for some minutes"
 	@echo "make check    format, lint, types, layers, schemas"
 	@echo "make bench    measure against the bare system calls"

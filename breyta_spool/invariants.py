@@ -17,7 +17,7 @@ from breyta_spool import addresses, ids, jobs, looking, paths, snapshot, states,
 from breyta_spool.addresses import Address
 from breyta_spool.errors import Damaged, InvalidInput, SpoolError
 from breyta_spool.index import DANGLING_SECONDS, Index, status_in
-from breyta_spool.records import BatchRecord, JobRecord, ResultRecord, SpoolRecord, read_record
+from breyta_spool.records import BatchRecord, JobRecord, ResultRecord, SpoolRecord, read_fields, read_record
 from breyta_spool.states import Status
 
 LATE_SECONDS = 60.0
@@ -138,8 +138,8 @@ class Rules:
         attempt = f"{job_dir}/{paths.attempt_name(status.attempt)}"
         try:
             accepted = jobs.accepted_result(job_dir, status)
-            if self.contents:
-                jobs.check_result(job_dir, status)
+            if self.contents and accepted is not None:
+                read_fields(ResultRecord, accepted, f"{attempt}/{paths.RESULT}")
         except Damaged as error:
             yield "result-damaged", error.message
             return
@@ -152,7 +152,7 @@ class Rules:
             yield "links-missing", f"it ended as {status.state}, and has no link {' and '.join(missing)} to what counts"
         if self.contents:
             yield from self._links(job_dir, status, listed)
-            yield from self._artifacts(job_dir, status)
+            yield from self._artifacts(job_dir, accepted.get("artifacts", []))
 
     def _links(self, job_dir: str, status: Status, listed: Names) -> Iterator[tuple[str, str]]:
         for name in (paths.RESULT, paths.ARTIFACTS):
@@ -163,9 +163,8 @@ class Rules:
 
     # -- artifacts ----------------------------------------------------------------------------------
 
-    def _artifacts(self, job_dir: str, status: Status) -> Iterator[tuple[str, str]]:
-        result = jobs.load_result(job_dir, status.attempt)
-        for described in result.artifacts if isinstance(result, ResultRecord) else []:
+    def _artifacts(self, job_dir: str, artifacts: list[Any]) -> Iterator[tuple[str, str]]:
+        for described in artifacts:
             address = self._own_address(described, job_dir)
             if address is not None and isinstance(described, dict):
                 try:
