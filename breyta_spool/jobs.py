@@ -192,7 +192,7 @@ def _job_fields(job_dir: str, status: states.Status, listed: list[str], payload_
     touched = durations.rfc3339(_time_of(looking.modified, job_dir, status) * 1000) if status.attempt else None
     touched = max(touched, str(last.get("claimedAt") or "")) if touched else None
     completed = _completed_at(job_dir, status, result)
-    error = result.get("error") if result else _error(job_dir, status, last)
+    error = result.get("error") if result else _error(job_dir, status)
     times = (request.get("createdAt"), touched, completed, progress["updatedAt"] if progress else None)
     return {
         **request,
@@ -283,12 +283,14 @@ def _time_of(clock: Any, job_dir: str, status: states.Status) -> float:
     return seconds
 
 
-def _error(job_dir: str, status: states.Status, last: Fields) -> Fields | None:
+def _error(job_dir: str, status: states.Status) -> Fields | None:
     if status.state == states.TIMED_OUT:
+        # RACE: nothing of the last claim: a worker that lost the lease between its rename and its claim.json writes that
+        # later, and the outcome that was handed out must not change.
         return {
             "message": f"the lease of attempt {status.attempt} was lost and no attempt is left",
             "code": states.TIMED_OUT,
-            "details": {"attempts": status.attempt, "workerId": last.get("workerId")},
+            "details": {"attempts": status.attempt},
         }
     if status.state == states.CANCELLED:
         return {"message": cancel_message(job_dir), "code": states.CANCELLED}
