@@ -285,8 +285,8 @@ def _time_of(clock: Any, job_dir: str, status: states.Status) -> float:
 
 def _error(job_dir: str, status: states.Status) -> Fields | None:
     if status.state == states.TIMED_OUT:
-        # RACE: nothing of the last claim: a worker that lost the lease between its rename and its claim.json writes that
-        # later, and the outcome that was handed out must not change.
+        # RACE: nothing of the last claim is told. A worker that lost the lease between its rename and its claim.json
+        # writes that later, and what was handed out must not change.
         return {
             "message": f"the lease of attempt {status.attempt} was lost and no attempt is left",
             "code": states.TIMED_OUT,
