@@ -36,6 +36,7 @@ from breyta_spool.results import Outcome
 from breyta_spool.states import Status
 from breyta_spool.turns import Turn
 
+_FIRST = Status(states.QUEUED, 0)
 LEFTOVER_SECONDS = 86_400
 """How old something in tmp/ must be before it counts as left behind."""
 
@@ -87,12 +88,9 @@ class Claims:
                 won.append(held)
             return held is not None
 
-        with self._turn(job_type) as wait_for_turn:
+        with Turn(self.tree.lock("claim." + job_type) if self.settings.locks else "") as wait_for_turn:
             queue.take(attempt, wait_for_turn)
         return won[0] if won else None
-
-    def _turn(self, job_type: str) -> Turn:
-        return Turn(self.tree.lock(f"claim.{job_type}") if self.settings.locks else "")
 
     def _try(
         self,
@@ -103,7 +101,10 @@ class Claims:
         lease_ms: int,
         in_process: bool,
     ) -> Held | None:
-        job_dir = self.tree.job(job_id)
+        try:
+            job_dir = self.index.job_dir(job_id)
+        except Damaged:
+            return None  # a link in its place: readers of the job itself are told
         leased = self._win(job_dir, job_id, job_type)
         if leased is None:
             return None
@@ -127,11 +128,7 @@ class Claims:
 
     def _win(self, job_dir: str, job_id: str, job_type: str) -> Status | None:
         """Rename the status file to leased with a new token; None when the job cannot be had."""
-        queued = Status(states.QUEUED, 0)
-        try:
-            self.index.job_dir(job_id)
-        except Damaged:
-            return None  # a link in its place: readers of the job itself are told
+        queued = _FIRST
         for _ in range(3):
             leased = Status(states.LEASED, queued.attempt + 1, ids.new_token())
             try:
@@ -164,13 +161,15 @@ class Claims:
             "jobId": directory.job_id,
             "attempt": directory.attempt,
             "workerId": worker_id,
-            "workerLabels": labels,
             "leaseMs": lease_ms,
             "claimedAt": now,
-            "startedAt": now if in_process else None,
             "host": self._host,
             "pid": os.getpid(),
         }
+        if labels:
+            claim["workerLabels"] = labels
+        if in_process:
+            claim["startedAt"] = now
         path = f"{directory.path}/{paths.CLAIM}"
         try:
             files.write_new(path, jsonio.record(claim))

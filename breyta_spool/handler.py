@@ -313,7 +313,7 @@ class PythonHandler:
         try:
             said = self._function(job)
             if said is None:
-                return Outcome(states.SUCCEEDED, "handler exited successfully")
+                return results.EXITED_WELL
             if not isinstance(said, dict):
                 return results.failed(
                     f"the handler returned {jsonio.kind_of(said)}, not an object or None",
@@ -334,7 +334,7 @@ class PythonHandler:
             return results.failed("lease lost", LOST)
         except SystemExit as error:  # as if it were a program of its own
             if not error.code:
-                return Outcome(states.SUCCEEDED, "handler exited successfully")
+                return results.EXITED_WELL
             status = error.code if isinstance(error.code, int) else 1
             message = str(error.code) if status != error.code else f"handler exited with status {status}"
             return results.failed(message, results.HANDLER_FAILED, {"exitCode": status})

@@ -44,9 +44,17 @@ class AttemptDir:
         self._used = False
         self.workspace = workspace
         self.path = f"{job_dir}/{paths.attempt_name(attempt)}"
-        self.work = f"{self.path}/{paths.WORK}"
-        self.artifacts = f"{self.path}/{paths.ARTIFACTS}"
         self.take(token)
+
+    @property
+    def work(self) -> str:
+        """BREYTA_JOB_DIR, the handler's scratch."""
+        return f"{self.path}/{paths.WORK}"
+
+    @property
+    def artifacts(self) -> str:
+        """Where attached files, values and tables lie."""
+        return f"{self.path}/{paths.ARTIFACTS}"
 
     def take(self, token: str) -> None:
         """Go on under another token, which the status file has been given."""
@@ -60,7 +68,10 @@ class AttemptDir:
 
     def check_place(self, below: str = "") -> None:
         """Raise Damaged when somebody has put a link in the place of a directory that is about to be written into."""
-        looking.check_no_link(self.job_dir, f"{paths.attempt_name(self.attempt)}{below}")
+        if below:
+            looking.check_no_link(self.job_dir, f"{paths.attempt_name(self.attempt)}{below}")
+        else:
+            looking.check_directory(self.path)
 
     def report(self, status: str, message: str, details: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
         """Add a progress report; gives it back. Raises LeaseLost, InvalidInput."""
