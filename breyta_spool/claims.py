@@ -152,10 +152,6 @@ class Claims:
     def _write_claim(
         self, directory: AttemptDir, worker_id: str, labels: dict[str, Any], lease_ms: int, in_process: bool
     ) -> None:
-        try:
-            files.make_dir(directory.path)
-        except FileExistsError:  # left by a claim that was undone half-way, or planted
-            directory.check_place()
         now = outputs.now()
         claim = {
             "jobId": directory.job_id,
@@ -170,16 +166,14 @@ class Claims:
             claim["workerLabels"] = labels
         if in_process:
             claim["startedAt"] = now
-        path = f"{directory.path}/{paths.CLAIM}"
         try:
-            files.write_new(path, jsonio.record(claim))
-        except FileExistsError:
-            files.replace(path, jsonio.record(claim))
+            files.write_new(directory.claim, jsonio.record(claim))
+        except FileExistsError:  # left by a claim that was undone half-way, or planted
+            files.replace(directory.claim, jsonio.record(claim))
 
     def _unclaim(self, directory: AttemptDir, job_type: str) -> None:
         """Undo a claim whose handler has not begun, so that it does not count as an attempt."""
-        files.unlink(f"{directory.path}/{paths.CLAIM}")
-        files.remove_dir_if_empty(directory.path)
+        files.unlink(directory.claim)
         back = Status(states.QUEUED, directory.attempt - 1)
         if files.swap(directory.job_dir, directory.status_name, back.name):
             after = self._cancelled_meanwhile(directory.job_dir, back)
@@ -228,8 +222,7 @@ class Claims:
         return cancel
 
     def _change_lease(self, directory: AttemptDir, lease_ms: int) -> None:
-        path = f"{directory.path}/{paths.CLAIM}"
-        directory.check_place()
+        path = directory.claim
         try:
             claim = jsonio.parse_object(looking.read(path, jobs.RECORD_LIMIT), path, jsonio.RECORD_DEPTH)
         except InvalidInput as error:
@@ -267,8 +260,7 @@ class Claims:
 
     def _publish(self, directory: AttemptDir, outcome: Outcome, data: bytes) -> None:
         """Write the result and make it count. Raises LeaseLost, OSError."""
-        result = f"{directory.path}/{paths.RESULT}"
-        directory.check_place()
+        result = directory.result
         try:
             files.write_new(result, data)
         except FileExistsError:
@@ -282,8 +274,7 @@ class Claims:
             self._replace(result, data)
         except FileNotFoundError:
             directory.check_held()  # the whole job may have been taken away
-            files.make_dirs(directory.path, directory.job_dir)  # or its handler has removed the attempt
-            files.write_new(result, data)
+            raise
         ended = Status(outcome.status, directory.attempt)
         done = files.swap(directory.job_dir, directory.status_name, ended.name)
         if not done and not finishing.counts(directory, ended, data):
@@ -305,6 +296,7 @@ class Claims:
         job_dir = self.tree.job(job_id)
         yield from (f"{job_dir}/{name}" for name in (paths.JOB, paths.PAYLOAD, paths.CANCEL))
         if attempt:
+            yield from (f"{job_dir}/{name}" for name in (paths.claim_name(attempt), paths.result_name(attempt)))
             yield from finishing.tree_of(f"{job_dir}/{paths.attempt_name(attempt)}")
         yield from finishing.with_parents(job_dir, root=self.tree.root)
 

@@ -55,9 +55,9 @@ def result_of(
 
 def link_outcome(job_dir: str, number: int, with_artifacts: bool) -> None:
     """Point result.json and artifacts of a job at those of the attempt that counted. Raises OSError."""
-    attempt = paths.attempt_name(number)
     with suppress(FileExistsError):
-        files.symlink(f"{attempt}/{paths.RESULT}", f"{job_dir}/{paths.RESULT}")
+        files.symlink(paths.result_name(number), f"{job_dir}/{paths.RESULT}")
+    attempt = paths.attempt_name(number)
     if with_artifacts and os.path.isdir(f"{job_dir}/{attempt}/{paths.ARTIFACTS}"):
         with suppress(FileExistsError):
             files.symlink(f"{attempt}/{paths.ARTIFACTS}", f"{job_dir}/{paths.ARTIFACTS}")
@@ -67,7 +67,7 @@ def counts(directory: AttemptDir, ended: Status, data: bytes) -> bool:
     """Whether the result counts after all: the reply to a rename can be lost. Then it is ours, to the byte."""
     if ended.name not in looking.names_if_any(directory.job_dir):
         return False
-    return looking.read(f"{directory.path}/{paths.RESULT}", jobs.RESULT_LIMIT) == data
+    return looking.read(directory.result, jobs.RESULT_LIMIT) == data
 
 
 def tree_of(directory: str) -> Iterator[str]:

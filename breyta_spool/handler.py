@@ -182,6 +182,8 @@ def _why_not(program: str, error: OSError) -> str:
 def write_job_dir(held: Held, root: str) -> None:
     """Make BREYTA_JOB_DIR: the job, its payload and the context of the helper commands. Raises OSError."""
     directory, request = held.dir, held.request
+    directory.check_place()
+    files.make_dirs(directory.path, directory.job_dir)
     files.make_own_dir(directory.work)
     job = {
         **request.to_map(),
@@ -354,7 +356,7 @@ class PythonHandler:
         import traceback
 
         with suppress(OSError):
-            files.append(f"{run.held.dir.path}/{paths.LOG}", traceback.format_exc().encode(errors="replace"))
+            run.held.dir.append(paths.LOG, traceback.format_exc().encode(errors="replace"))
 
 
 def load_function(reference: str) -> Callable[[ActiveJob], Any]:

@@ -17,7 +17,6 @@ BATCH = "batch.json"
 PAYLOAD = "payload.json"
 RESULT = "result.json"
 CANCEL = "cancel.json"
-CLAIM = "claim.json"
 PROGRESS = "progress.jsonl"
 LOG = "handler.log"
 ARTIFACTS = "artifacts"
@@ -79,9 +78,27 @@ def latest_revision(names: list[str]) -> int:
     return max((int(match[1]) for name in names if (match := _REVISION.fullmatch(name))), default=0)
 
 
+def claim_name(attempt: int) -> str:
+    """The file of a job that says who took the lease of an attempt."""
+    return f"claim.{attempt}.json"
+
+
+def result_name(attempt: int) -> str:
+    """The file of a job that says how an attempt ended."""
+    return f"result.{attempt}.json"
+
+
 def attempt_name(attempt: int) -> str:
-    """The directory of an attempt inside its job's."""
+    """The directory of what else an attempt wrote, inside its job's; there is none when there was nothing else."""
     return f"attempt-{attempt}"
+
+
+_OF_ATTEMPT = re.compile(r"(?:attempt-|claim\.)([1-9][0-9]{0,5})(?:\.json)?")
+
+
+def attempts_of(listed: list[str]) -> list[int]:
+    """The numbers of a job's attempts, in order, by the names in its directory."""
+    return sorted({int(match[1]) for name in listed if (match := _OF_ATTEMPT.fullmatch(name))})
 
 
 def artifact(kind: str, name: str) -> str:
