@@ -44,6 +44,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "entry-missing": (ERROR, "Workers do not find a job that is in no list. " + _REPAIR),
     "entry-elsewhere": (WARNING, _MET),
     "entry-twice": (WARNING, _MET),
+    "submit-unfinished": (WARNING, "It is no job. 'breyta spool repair' moves it to lost+found/, with a note."),
     "bucket-dangling": (WARNING, "The submitter of the batch died. " + _MET),
     "entry-wrong": (WARNING, "Programs do not follow it, people do. " + _REPAIR),
     "entry-dangling": (WARNING, "Its submitter died. " + _MET),

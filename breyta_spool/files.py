@@ -16,13 +16,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from breyta_spool import looking, paths
+from breyta_spool import freshness, looking, paths
 from breyta_spool.errors import Damaged, InvalidInput
 
 T = TypeVar("T")
 
 hook: Callable[[str, str], None] | None = None
 
+_OWN = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 _APPEND = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 _LOCK = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -86,9 +87,21 @@ def make_dirs(path: str, top: str, *, in_spool: bool = False) -> None:
             pass
 
 
+def write(path: str, data: bytes) -> None:
+    """Write a file whose name nobody else may make, in a directory of one's own. On failure none is left.
+
+    To make it without asking whether it is there saves NFS a question: an exclusive one sets its times by another.
+    """
+    _write(path, data, _OWN, 0o666)
+
+
 def write_new(path: str, data: bytes, mode: int = 0o666) -> None:
     """Write a file that must not exist yet. On failure none is left. Raises FileExistsError."""
-    fd = _do("create", path, os.open, path, _NEW, mode)
+    _write(path, data, _NEW, mode)
+
+
+def _write(path: str, data: bytes, flags: int, mode: int) -> None:
+    fd = _do("create", path, os.open, path, flags, mode)
     if data:
         try:
             _write_all(fd, path, data)
@@ -112,17 +125,22 @@ def _write_all(fd: int, path: str, data: bytes) -> None:
 
 
 def make_empty(path: str) -> None:
-    """Make an empty file that must not exist yet. Raises FileExistsError."""
+    """Make an empty file of a name that nobody else may make."""
     _do("create", path, _make_empty, path)
 
 
 def _make_empty(path: str) -> None:
-    try:
-        os.mknod(path, 0o666)  # the same as to open and close it, in one call
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
-            raise
-        os.close(os.open(path, _NEW, 0o666))  # a file system that makes files only by opening them
+    if not freshness.HERE.may_hide():
+        try:
+            os.mknod(path, 0o666)  # the same as to open and close it, in one call; but for NFS one more
+        except FileExistsError:
+            return
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+                raise  # else it is a file system that makes files only by opening them
+        else:
+            return
+    os.close(os.open(path, _OWN, 0o666))
 
 
 @contextmanager

@@ -23,6 +23,7 @@ WINDOW = 4096
 COMPANY = 32
 """For how many claims after a lost race a worker takes turns with others at reading the queue."""
 _WAYS = 4096
+_BELL = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW
 DANGLING_SECONDS = 3600
 """How old a link to a job that is not there must be before it is dropped: its submitter may just be slow."""
 
@@ -38,11 +39,18 @@ def status_in(job_dir: str, names: list[str] | None = None) -> states.Status | N
             return None
         # RACE: a listing read in two parts can miss a name that is renamed in between, or show both.
         listed = looking.names_if_any(job_dir)
+    if is_unfinished(listed):
+        return None
     raise Damaged(
         f"{job_dir} has {'no' if not found else 'more than one'} status file",
         hint="nothing that this program does leaves a job so: restore its status file (spool/FORMAT.md, States)",
         path=job_dir,
     )
+
+
+def is_unfinished(names: list[str]) -> bool:
+    """Whether these names, in a job's directory, are of a job whose submitter has not come to its status file."""
+    return set(names) <= {paths.JOB, paths.PAYLOAD}
 
 
 class Index:
@@ -117,12 +125,18 @@ class Index:
         """Make a directory of the spool and those above it. Raises FileNotFoundError when the spool is gone."""
         files.make_dirs(path, self.tree.root, in_spool=True)
 
+    def bell(self, job_type: str) -> str:
+        """The directory that the idle workers of a type watch: made when it is missing. Raises OSError."""
+        bell = self.tree.bell(job_type)
+        self.make_dirs(bell)
+        return bell
+
     def ring(self, job_type: str) -> None:
-        """Wake the idle workers of a type on this host: they watch this directory."""
+        """Wake the idle workers of a type on this host: their kernel tells them that the bell was opened."""
         try:
-            files.touch(self.tree.top(paths.queued(job_type)))
+            os.close(os.open(self.tree.bell(job_type), _BELL))
         except OSError:
-            pass  # they poll, too
+            pass  # no worker of this type has been here; and they poll, too
 
     def move(self, job_id: str, source: str, destination: str, *, make: bool = True) -> None:
         """Move a job's entry from one list to another; ``make`` it there when it is missing."""

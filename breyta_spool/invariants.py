@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from breyta_spool import addresses, ids, jobs, looking, paths, snapshot, states, values
 from breyta_spool.addresses import Address
 from breyta_spool.errors import Damaged, InvalidInput, SpoolError
-from breyta_spool.index import DANGLING_SECONDS, Index, status_in
+from breyta_spool.index import DANGLING_SECONDS, Index, is_unfinished, status_in
 from breyta_spool.records import BatchRecord, JobRecord, ResultRecord, SpoolRecord, read_fields, read_record
 from breyta_spool.states import Status
 
@@ -88,6 +88,9 @@ class Rules:
 
     def _job(self, job_id: str, listed: Names, lists: Lists) -> Iterator[tuple[str, str]]:
         job_dir = self.tree.job(job_id)
+        if is_unfinished(listed):
+            yield from self._submit(job_dir)
+            return
         try:
             request = self.request(job_dir)
         except Damaged as error:
@@ -110,6 +113,14 @@ class Rules:
         if status.state == states.LEASED:
             yield from self._lease(job_dir, status)
         yield from self._end(job_dir, status, listed)
+
+    def _submit(self, job_dir: str) -> Iterator[tuple[str, str]]:
+        with suppress(FileNotFoundError):
+            if self.now - looking.modified(job_dir) > DANGLING_SECONDS:
+                yield (
+                    "submit-unfinished",
+                    "it has no status file: its submitter died before it was a job, or it is lost",
+                )
 
     def request(self, job_dir: str) -> JobRecord:
         """What was asked for, checked against its payload. Raises Damaged."""

@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _WALK = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY
+_PLACE = os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY
 _NO_DIRECTORY = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _STALE_TRIES = 4
 _SMALL = 1 << 13
@@ -268,11 +269,13 @@ def check_no_link(top: str, place: str) -> None:
 def check_directory(path: str) -> bool:
     """The same for one directory; whether it is there."""
     try:
-        mode = os.lstat(path).st_mode
+        os.close(os.open(path, _PLACE))  # NFS answers this from what it knows, and a stat by asking the server
     except FileNotFoundError:
         return False
-    if not stat.S_ISDIR(mode):
-        raise Damaged(f"{path} is a link or a file, not a directory", path=path)
+    except OSError as error:
+        if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+            raise
+        raise Damaged(f"{path} is a link or a file, not a directory", path=path) from None
     return True
 
 

@@ -227,6 +227,10 @@ class Tree:
         """The record of a worker."""
         return f"{self.root}/workers/{worker_id}.json"
 
+    def bell(self, job_type: str) -> str:
+        """The directory that is opened when there is something to claim. Nothing is in it."""
+        return f"{self.root}/locks/bell.{job_type}"
+
     def lock(self, name: str) -> str:
         """A lock file."""
         return f"{self.root}/locks/{name}.lock"

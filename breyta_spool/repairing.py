@@ -13,12 +13,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import chain
 
-from breyta_spool import access, checkup, files, finishing, ids, jobs, looking, outputs, owners, paths, states
+from breyta_spool import (
+    access,
+    checkup,
+    files,
+    finishing,
+    ids,
+    jobs,
+    looking,
+    outputs,
+    owners,
+    paths,
+    states,
+)
 from breyta_spool.checkup import SECOND_LOOK_SECONDS, SHOWN, Report, Told, Walk
 from breyta_spool.claims import LEFTOVER_SECONDS
 from breyta_spool.errors import Damaged, SpoolError, doing
 from breyta_spool.findings import Finding
-from breyta_spool.index import status_in
+from breyta_spool.index import is_unfinished, status_in
 from breyta_spool.invariants import Problem, Rules, link_target
 from breyta_spool.records import JobRecord
 from breyta_spool.spool import Spool
@@ -79,6 +91,7 @@ class Mender:
         self._changed: dict[str, None] = {}
         self._ways: dict[str, Callable[[Problem], str]] = {
             "status-unclear": self._status,
+            "submit-unfinished": self._submit,
             "request-damaged": self._request,
             "result-damaged": self._result,
             "misplaced": self._misplaced,
@@ -133,6 +146,18 @@ class Mender:
             if name != right.name:
                 self._aside(f"{problem.place}/{name}", f"{problem.id} has {right.name}, too", f"{problem.id}.{name}")
         return f"it is {right.name} now; {self._lists(problem)}"
+
+    def _submit(self, problem: Problem) -> str:
+        """Put what is no job aside; to make it one is for a person, who may know whether it was ever acknowledged."""
+        job_dir, kept = self._tree.job(problem.id), self._tree.set_aside(problem.id)
+        if not is_unfinished(looking.names_if_any(job_dir)) or looking.names_if_any(kept):
+            return ""
+        done = self._set_aside(problem, f"{problem.what}. To run it: move it back, and make an empty status.queued.0")
+        if not is_unfinished(looking.names_if_any(kept)):
+            # RACE: its submitter had stalled for an hour, and made it a job between the look and the move.
+            files.publish(kept, job_dir)
+            return f"it is a job now; {self._lists(problem)}"
+        return done
 
     def _request(self, problem: Problem) -> str:
         try:

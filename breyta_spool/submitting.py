@@ -1,4 +1,4 @@
-"""Submitting: a request is checked, built aside, and published by one rename."""
+"""Submitting: a request is checked and written; the file that is its status comes last, and makes it a job."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from breyta_spool import durations, files, finishing, ids, jsonio, looking, owners, paths, states
+from breyta_spool import durations, files, finishing, ids, jsonio, looking, paths, states
 from breyta_spool.claims import Claims
 from breyta_spool.errors import InvalidInput, doing, shown
+from breyta_spool.index import Index, is_unfinished
 from breyta_spool.records import SpoolRecord
 from breyta_spool.states import Status
 
 STALLED_SECONDS = 600
-"""A submit that took longer than this looks whether its queue entry is still there (the reaper drops old ones)."""
+"""A submit that took longer than this looks whether its queue entries are still there: old ones are dropped."""
 METADATA_LIMIT = 1 << 20
 
 
@@ -67,25 +68,25 @@ def said_of(given: Mapping[str, Any]) -> dict[str, Any]:
 def publish(claims: Claims, request: dict[str, Any], payload: bytes) -> None:
     """Put a job into the spool; returned, it is accepted. Raises StorageError; then see its message.
 
-    Before the rename of its directory there is no job, whatever else is there: an entry in the queue that leads
-    nowhere is passed over. So the entry comes first, and no job is ever without one.
+    Nobody else knows the id, so it is built where it belongs. Before its status file is there, there is no job,
+    whatever else is: it is passed over. So the entry in the queue comes before, and no job is ever without one.
     """
     job_id, job_type = request["jobId"], request["jobType"]
-    staged, place = claims.tree.staged(owners.marked(job_id)), claims.tree.job(job_id)
+    place = claims.tree.job(job_id)
     began = time.time()
     with doing("submit the job"):
         entry = ""
         try:
-            make_staged(claims, staged)
-            stage(staged, request, payload)
+            _make_place(claims.index, place)
+            write_request(place, request, payload)
             entry = claims.index.add(job_id, job_type)
-            move_into_place(claims, staged, place)
+            make_status(place)
         except BaseException:
-            _withdraw(staged, place, entry)
+            _withdraw(place, entry)
             raise
     if abs(time.time() - began) > STALLED_SECONDS:
         with suppress(OSError):
-            # RACE: the reaper drops old entries that lead nowhere, and this one did for long.
+            # RACE: claimers drop old entries that lead to no job, and this one did for long.
             claims.index.add(job_id, job_type)
     claims.index.ring(job_type)
     with doing(f"make {job_id} durable; it was submitted, and runs unless the power fails"):
@@ -101,14 +102,38 @@ def make_staged(claims: Claims, staged: str) -> None:
         claims.index.make_dirs(staged)  # a spool that was copied without its empty directories
 
 
+def _make_place(index: Index, place: str) -> None:
+    minute = index.check_way(place.rpartition("/")[0])
+    try:
+        files.make_own_dir(place)
+    except FileNotFoundError:
+        index.make_dirs(minute)
+        files.make_own_dir(place)
+
+
 def stage(staged: str, request: dict[str, Any], payload: bytes) -> None:
     """Write a new job's files into the directory that becomes its own."""
-    files.write_new(f"{staged}/{paths.JOB}", jsonio.record(request))
-    files.write_new(f"{staged}/{paths.PAYLOAD}", payload)
+    write_request(staged, request, payload)
     files.make_empty(f"{staged}/{_NEW}")
 
 
+def write_request(directory: str, request: dict[str, Any], payload: bytes) -> None:
+    """Write what is asked for into a job's directory, which the caller has made."""
+    files.write(f"{directory}/{paths.JOB}", jsonio.record(request))
+    files.write(f"{directory}/{paths.PAYLOAD}", payload)
+
+
 _NEW = Status(states.QUEUED, 0).name
+
+
+def make_status(place: str) -> None:
+    """The step from which on there is a job; believes a failure only after looking. Raises OSError."""
+    try:
+        files.make_empty(f"{place}/{_NEW}")
+    except OSError as error:
+        # RACE: the reply of an NFS server can be lost. By now the job may even have been claimed.
+        if is_unfinished(looking.names_if_any(place)):
+            raise error
 
 
 def move_into_place(claims: Claims, staged: str, place: str) -> None:
@@ -121,13 +146,13 @@ def move_into_place(claims: Claims, staged: str, place: str) -> None:
         files.publish(staged, place)
 
 
-def _withdraw(staged: str, place: str, entry: str) -> None:
-    """Leave nothing of a submit that failed before its job was published."""
+def _withdraw(place: str, entry: str) -> None:
+    """Leave nothing of a submit that failed before its job was there."""
     with suppress(OSError):
-        if os.path.basename(place) not in looking.names_if_any(os.path.dirname(place)):
-            files.sweep(staged)
+        if is_unfinished(looking.names_if_any(place)):
             if entry:
                 files.unlink(entry)
+            files.sweep(place)
 
 
 def _count(field: str, given: int | None) -> int | None:

@@ -125,26 +125,26 @@ class Wake:
         self._watches: set[int] = set()
         self._guard = threading.Lock()
 
-    def watch(self, directory: str, *, touched: bool = False, left: bool = False) -> bool:
-        """Be set when something is renamed in a directory, has ``left`` it, or when it is ``touched`` itself.
+    def watch(self, directory: str, *, opened: bool = False, left: bool = False) -> bool:
+        """Be set when something is renamed in a directory, has ``left`` it, or when it is ``opened`` itself.
 
         Whether the kernel can tell; if not, only polling is left. Look once more after this: what happened before
         it is not told.
         """
         try:
-            self._add(os.fsencode(directory), touched, left)
+            self._add(os.fsencode(directory), opened, left)
         except (OSError, ImportError):
             return False
         return True
 
-    def _add(self, directory: bytes, touched: bool, left: bool) -> None:
+    def _add(self, directory: bytes, opened: bool, left: bool) -> None:
         # Its observers hold a rename back for half a second, to pair the two events it has; its bindings do not.
         from watchdog.observers.inotify_c import InotifyConstants, Mask, inotify_add_watch
 
         if self._events < 0:
             self._events = _inotify()
         mask = InotifyConstants.IN_MOVED_FROM if left else InotifyConstants.IN_MOVED_TO
-        mask = InotifyConstants.IN_ATTRIB if touched else mask
+        mask = InotifyConstants.IN_OPEN if opened else mask
         watch = inotify_add_watch(self._events, directory, Mask(mask | InotifyConstants.IN_ONLYDIR))
         if watch < 0:
             raise OSError("the directory cannot be watched")

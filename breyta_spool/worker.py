@@ -108,11 +108,10 @@ class Worker:
         not allow it, or does not any more; what ran then has been finished first.
         """
         self.spool.access.need(JOBS_WORKER, self._type)
-        queued = self.spool.tree.top(paths.queued(self._type))
         with doing("work on this spool"):
-            self.spool.index.make_dirs(queued)
+            bell = self.spool.index.bell(self._type)
         if not self.settings.once:
-            self._wake.watch(queued, touched=True)
+            self._wake.watch(bell, opened=True)
         self._keeper.reap()
         self._keeper.start()
         self._running = 1 if self.settings.once else self.settings.concurrency

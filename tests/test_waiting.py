@@ -94,11 +94,14 @@ def test_a_timeout_shorter_than_the_interval_ends_the_wait_with_one_more_look() 
     assert len(probes) == 3  # the first, one after the watch, one at the end
 
 
-def test_the_kernel_tells_of_arrivals_and_touches(tmp_path: Path) -> None:
-    for touched, act in ((False, lambda: (tmp_path / "a").rename(tmp_path / "b")), (True, lambda: tmp_path.touch())):
+def test_the_kernel_tells_of_arrivals_and_of_the_bell(tmp_path: Path) -> None:
+    for opened, act in (
+        (False, lambda: (tmp_path / "a").rename(tmp_path / "b")),
+        (True, lambda: list(tmp_path.iterdir())),
+    ):
         (tmp_path / "a").touch()
         wake = Wake()
-        assert wake.watch(str(tmp_path), touched=touched)
+        assert wake.watch(str(tmp_path), opened=opened)
         assert not wake.wait(0)
         act()
         assert wake.wait(10)

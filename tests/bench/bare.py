@@ -38,11 +38,11 @@ class Bare:
         self._sample = sample
         self._numbers = count()
         self._minute = f"{root}/jobs/{DAY}/{MINUTE}"
-        self.bell = f"{root}/queued/{JOB_TYPE}"
-        self.queue = f"{self.bell}/{BUCKET}"
+        self.bell = f"{root}/locks/bell.{JOB_TYPE}"
+        self.queue = f"{root}/queued/{JOB_TYPE}/{BUCKET}"
         self._leased = f"{root}/leased/{JOB_TYPE}/{BUCKET}"
         self._finished = f"{root}/finished/succeeded.{JOB_TYPE}/{BUCKET}"
-        for directory in (f"{root}/tmp", self._minute, self.queue, self._leased, self._finished):
+        for directory in (self.bell, self._minute, self.queue, self._leased, self._finished):
             os.makedirs(directory, exist_ok=True)
 
     def new_id(self) -> str:
@@ -54,15 +54,14 @@ class Bare:
         return f"{self._minute}/{job_id}"
 
     def submit(self, job_id: str) -> None:
-        """Stage the job, queue it, publish it, ring."""
-        staged = f"{self.root}/tmp/{job_id}"
-        os.mkdir(staged)
-        _write(f"{staged}/job.json", self._sample.job)
-        _write(f"{staged}/payload.json", self._sample.payload)
-        _write(f"{staged}/status.queued.0", b"")
+        """Write the request, queue it, make its status, ring."""
+        job = f"{self._minute}/{job_id}"
+        os.mkdir(job)
+        _write(f"{job}/job.json", self._sample.job)
+        _write(f"{job}/payload.json", self._sample.payload)
         os.symlink(f"../../../jobs/{DAY}/{MINUTE}/{job_id}", f"{self.queue}/{job_id}")
-        os.rename(staged, f"{self._minute}/{job_id}")
-        os.utime(self.bell)
+        _write(f"{job}/status.queued.0", b"")
+        os.close(os.open(self.bell, os.O_RDONLY))
 
     def claim(self, job_id: str) -> str:
         """Take the job; gives the path of its status file."""

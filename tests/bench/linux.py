@@ -8,7 +8,7 @@ import select
 import struct
 from collections.abc import Iterator
 
-IN_ATTRIB, IN_MOVED_TO = 0x4, 0x80
+IN_OPEN, IN_MOVED_TO = 0x20, 0x80
 _HEAD = struct.Struct("iIII")
 _libc = ctypes.CDLL(None, use_errno=True)
 

@@ -18,7 +18,7 @@ from glob import glob
 from breyta_spool import Spool
 from tests.bench import product
 from tests.bench.bare import JOB_TYPE, Bare, Sample, read
-from tests.bench.linux import IN_ATTRIB, IN_MOVED_TO, Inotify, settle
+from tests.bench.linux import IN_MOVED_TO, IN_OPEN, Inotify, settle
 from tests.bench.report import Pairs, Row, p99
 
 WARM_UP = 10
@@ -115,16 +115,15 @@ def work_by_hand(root: str, sample: Sample) -> None:
     """Handle jobs until standard input ends: wait for the bell, read the queue, claim and finish what is there."""
     spool = Bare(root, sample)
     events = Inotify()
-    events.add(spool.bell, IN_ATTRIB)
+    events.add(spool.bell, IN_OPEN)
     print("ready", flush=True)
     while True:
         readable, _, _ = select.select([events.fd, sys.stdin], [], [])
         if sys.stdin in readable:
             return
         list(events.read(0))
-        for bucket in os.listdir(spool.bell):
-            for job_id in sorted(os.listdir(f"{spool.bell}/{bucket}")):
-                spool.finish(job_id, spool.claim(job_id))
+        for job_id in sorted(os.listdir(spool.queue)):
+            spool.finish(job_id, spool.claim(job_id))
 
 
 if __name__ == "__main__":

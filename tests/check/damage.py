@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from breyta_spool import Spool, ids, owners, paths
+from breyta_spool import Spool, ids, owners, paths, submitting
 from tests.crash import worlds
 from tests.crash.worlds import TYPE
 
@@ -54,7 +54,7 @@ def well(place: Path) -> Well:
     return Well(spool, spool.submit(TYPE, {"n": 3}).job_id, leased, ended, batch)
 
 
-def _age(path: Path) -> None:
+def age(path: Path) -> None:
     then = time.time() - LONG_AGO
     os.utime(path, (then, then), follow_symlinks=False)
 
@@ -76,17 +76,29 @@ def _copy_entry(at: Well, job_id: str, index_list: str) -> None:
 def _no_status(at: Well, job_id: str) -> None:
     (status,) = at.dir(job_id).glob("status.*")
     status.unlink()
+    age(at.dir(job_id))
+
+
+def _unfinished(at: Well, *, whole: bool) -> None:
+    request, data = submitting.build_request(at.spool.settings, ids.new_job_id(), TYPE, {}, {})
+    directory = at.spool.tree.job(request["jobId"])
+    os.makedirs(directory)
+    if not whole:
+        Path(directory, "job.json").write_bytes(b"")
+    else:
+        submitting.write_request(directory, request, data)
+    age(Path(directory))
 
 
 def _submitter_died(at: Well) -> None:
     job_id = ids.new_job_id()
-    _age(Path(at.spool.index.add(job_id, TYPE)))
+    age(Path(at.spool.index.add(job_id, TYPE)))
 
 
 def _batch_submitter_died(at: Well) -> None:
     batch = ids.new_batch_id()
     at.spool.index.add(ids.job_in_batch(batch, 1), TYPE)
-    _age(at.root(f"queued/{TYPE}/{batch}"))
+    age(at.root(f"queued/{TYPE}/{batch}"))
 
 
 def _misplace(at: Well, job_id: str) -> None:
@@ -101,7 +113,7 @@ def _dead_worker(at: Well) -> None:
         "startedAt": "2026-11-22T15:30:05.100Z", "beatMs": 15000,
     }  # fmt: skip
     at.root("workers/gone.json").write_text(json.dumps(record))
-    _age(at.root("workers/gone.json"))
+    age(at.root("workers/gone.json"))
 
 
 def _left_in_tmp(at: Well) -> None:
@@ -135,7 +147,9 @@ def _idempotency(at: Well) -> None:
 Damage = Callable[[Well], object]
 
 MENDED: dict[str, tuple[str, Damage]] = {
-    "a waiting job lost its status": ("status-unclear", lambda at: _no_status(at, at.queued)),
+    "a waiting job lost its status": ("submit-unfinished", lambda at: _no_status(at, at.queued)),
+    "a submitter died before the entry": ("submit-unfinished", lambda at: _unfinished(at, whole=True)),
+    "a submitter died before the payload": ("submit-unfinished", lambda at: _unfinished(at, whole=False)),
     "a leased job lost its status": ("status-unclear", lambda at: _no_status(at, at.leased)),
     "an ended job lost its status": ("status-unclear", lambda at: _no_status(at, at.ended)),
     "a second status appeared": ("status-unclear", lambda at: (at.dir(at.ended) / "status.queued.0").touch()),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from breyta_spool import Spool, SpoolError, ids, paths, states
 from breyta_spool.checkup import Walk
+from breyta_spool.index import is_unfinished
 from breyta_spool.invariants import Rules
 from breyta_spool.states import Status
 
@@ -39,10 +40,10 @@ def violations(spool: Spool, acknowledged: Iterable[str] = (), *, settled: bool 
 
 
 def job_ids(spool: Spool) -> list[str]:
-    """Every job that is there, by its directory."""
+    """Every job that is there, by its directory; one whose submitter has not come to its status is none yet."""
     places = ("*/*/job-*", "*/*/batch-*/job-*")
-    found = (directory.name for place in places for directory in Path(spool.root, "jobs").glob(place))
-    return sorted(filter(ids.is_job_id, found))
+    found = (directory for place in places for directory in Path(spool.root, "jobs").glob(place))
+    return sorted(at.name for at in found if ids.is_job_id(at.name) and not is_unfinished(os.listdir(at)))
 
 
 def status_of(spool: Spool, job_id: str) -> Status:

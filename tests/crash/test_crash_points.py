@@ -24,7 +24,7 @@ def test_a_submitter_killed_anywhere_leaves_a_whole_job_or_none(tmp_path: Path) 
         world.acknowledged += [job_id] if job_id else []
         assert list(settle(world).values()) in ([states.SUCCEEDED], [] if job_id is None else None)
 
-    killed_everywhere(tmp_path, worlds.empty, lambda world: world.spool.submit(TYPE, {"n": 1}).job_id, check, 16)
+    killed_everywhere(tmp_path, worlds.empty, lambda world: world.spool.submit(TYPE, {"n": 1}).job_id, check, 14)
 
 
 def test_a_submitter_killed_anywhere_does_not_touch_the_jobs_of_others(tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_a_submitter_killed_anywhere_does_not_touch_the_jobs_of_others(tmp_path:
         assert set(done.values()) == {states.SUCCEEDED}
         assert len(done) <= 2
 
-    killed_everywhere(tmp_path, worlds.queued, lambda world: world.spool.submit(TYPE, {"n": 2}).job_id, check, 8)
+    killed_everywhere(tmp_path, worlds.queued, lambda world: world.spool.submit(TYPE, {"n": 2}).job_id, check, 6)
 
 
 def test_a_worker_killed_anywhere_in_its_claim_leaves_the_job_to_the_next(tmp_path: Path) -> None:
@@ -356,7 +356,7 @@ def test_a_worker_killed_anywhere_while_it_gives_a_job_back_leaves_it_to_the_nex
         assert answer in (None, states.QUEUED)
         assert (settled(world).status, world.spool.get(world.job_id).attempt) == (states.SUCCEEDED, 2)
 
-    killed_everywhere(tmp_path, worlds.leased, _give_back, check, 3)
+    killed_everywhere(tmp_path, worlds.leased, _give_back, check, 2)
 
 
 def test_a_worker_killed_anywhere_while_it_gives_up_the_last_attempt_leaves_a_job_that_ends(tmp_path: Path) -> None:
@@ -426,7 +426,7 @@ def test_a_retry_killed_anywhere_makes_one_new_job_or_none(tmp_path: Path) -> No
         new = sorted(set(done) - {world.job_id})
         assert [world.spool.get(job_id).retry_of for job_id in new] in ([world.job_id], [] if not job_id else None)
 
-    killed_everywhere(tmp_path, worlds.ended, lambda world: world.spool.retry(world.job_id).job_id, check, 8)
+    killed_everywhere(tmp_path, worlds.ended, lambda world: world.spool.retry(world.job_id).job_id, check, 6)
 
 
 def _init(place: Path) -> str:

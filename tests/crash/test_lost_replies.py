@@ -46,7 +46,7 @@ class LostReply:
     @staticmethod
     def _source(path: str) -> str:
         directory, name = os.path.split(path)
-        if name.startswith(("job-", "batch-")):
+        if name.startswith("batch-"):
             root, _, in_queue = directory.partition("/queued/")
             tmp = f"{root}/tmp" if in_queue else f"{directory}/../../../tmp"
             (staged,) = [f for f in os.listdir(tmp) if f.startswith(name) and f.endswith(".queue") == bool(in_queue)]
@@ -97,7 +97,6 @@ def _redo(world: World) -> None:
 
 
 CASES: list[tuple[Callable[[Path], World], Callable[[World], None], str, str, int]] = [
-    (worlds.empty, _submit, "job-", states.SUCCEEDED, 1),
     (worlds.empty, _submit_batch, "queued/batch-", states.SUCCEEDED, 1),
     (worlds.empty, _submit_batch, "jobs/batch-", states.SUCCEEDED, 1),
     (lambda place: worlds.batch(place, 1), _cancel_batch, "status.cancelled.", states.CANCELLED, 0),
@@ -147,6 +146,8 @@ class DoneAlready:
         directory, name = os.path.split(path)
         if operation == "mkdir":
             os.mkdir(path)
+        elif operation == "create":
+            os.mknod(path)
         elif operation == "symlink":
             os.symlink(paths.entry_target(name), path)
         else:
@@ -177,7 +178,8 @@ def _cancel_whole_batch(world: World) -> None:
 
 
 MADE: list[tuple[Callable[[Path], World], Callable[[World], None], str, str]] = [
-    (worlds.empty, _submit, "mkdir", "/tmp/job-"),
+    (worlds.empty, _submit, "mkdir", "/job-"),
+    (worlds.empty, _submit, "create", "/status.queued.0"),
     (worlds.empty, _submit_batch, "mkdir", "/tmp/batch-"),
     (worlds.empty, _submit_batch, "mkdir", "/job-"),
     (worlds.empty, _submit_batch, "mkdir", ".queue"),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from breyta_spool import Spool
+from breyta_spool import Damaged, Spool
 from breyta_spool.handler import ActiveJob
 from tests.property.laws import bounded
 from tests.world import work_off
@@ -87,7 +87,7 @@ def test_a_handler_that_removes_its_attempt_has_ended_all_the_same(spool: Spool)
     assert spool.get(job.job_id).status == "succeeded"
 
 
-def test_a_handler_that_puts_a_link_for_its_attempt_loses_the_attempt_and_nothing_else(
+def test_a_handler_that_puts_a_link_for_its_attempt_has_nothing_written_through_it(
     spool: Spool, tmp_path: Path
 ) -> None:
     (tmp_path / "outside").mkdir()
@@ -96,12 +96,14 @@ def test_a_handler_that_puts_a_link_for_its_attempt_loses_the_attempt_and_nothin
         attempt = Path(job.dir).parent
         attempt.rename(tmp_path / "outside/attempt")
         attempt.symlink_to(tmp_path / "outside/attempt")
+        with pytest.raises(Damaged, match="is a link"):
+            job.progress("half")
 
     job = spool.submit("t", max_attempts=1)
     other = spool.submit("other")
     with bounded():
         work_off(spool, handle)
         work_off(spool, job_type="other")
-    assert not (tmp_path / "outside/attempt/result.json").exists()
-    assert spool.get(job.job_id).status == "leased"
+    assert set(os.listdir(tmp_path / "outside/attempt")) <= {"work"}
+    assert spool.get(job.job_id).status == "succeeded"
     assert spool.get(other.job_id).status == "succeeded"
