@@ -344,10 +344,22 @@ def test_a_damaged_job_is_said_to_be_damaged_and_set_aside_by_the_next_claim(
     assert [item["jobId"] for item in cli("jobs", "list").data["items"]] == [healthy.job_id]
 
 
+def test_the_program_leaves_at_once_unless_somebody_waits_for_the_end(cli: Cli, spool: Spool) -> None:
+    spool.submit("t", {"long": "x" * 200_000})
+    for registered, end in (("", ""), ("atexit.register(print, 'the end')", "the end\n")):
+        program = f"import atexit, sys; from breyta_cli.main import main\n{registered}\nsys.argv[1:] = ['jobs', 'list', '--full']\nmain()"
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=spool.root, capture_output=True, text=True, check=True
+        )
+        answer, newline, rest = done.stdout.partition("\n")
+        assert (len(json.loads(answer)["data"]["items"]), newline, rest) == (1, "\n", end)
+        assert done.stderr == ""
+
+
 def test_every_command_has_help_with_an_example() -> None:
     import click
 
-    from breyta_cli.main import breyta
+    from breyta_cli.program import breyta
 
     def visit(command: click.Command, words: list[str]) -> int:
         context = click.Context(command, info_name=words[-1])

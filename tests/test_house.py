@@ -52,7 +52,7 @@ def test_the_wheel_holds_two_packages_and_nothing_else_at_its_top(tmp_path: Path
     assert {"breyta_spool/py.typed", "breyta_cli/py.typed"} <= set(names)
 
 
-@pytest.mark.parametrize("module", ["breyta_cli.worker_helpers", "breyta_cli.main"])
+@pytest.mark.parametrize("module", ["breyta_cli.worker_helpers", "breyta_cli.worker_attach", "breyta_cli.program"])
 def test_what_runs_inside_handlers_imports_nothing_heavy(module: str) -> None:
     program = f"import sys, {module}; print(*(m for m in ('pydantic', 'watchdog', 'filelock', 'duckdb', 'git') if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

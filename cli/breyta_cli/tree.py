@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -34,13 +35,47 @@ def _global_options(hidden: bool) -> list[click.Option]:
     return [*with_value, click.Option(["--pretty"], is_flag=True, help="Indent the JSON.", **shared)]
 
 
+# Made once, and shared by all commands. Click would make a --help for each, and look for translations of its text.
+_SHOWN, _HIDDEN = _global_options(hidden=False), _global_options(hidden=True)
+
+
+def _eager_flag(name: str, text: str, show: Callable[[click.Context], str]) -> click.Option:
+    def act(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+        if value and not context.resilient_parsing:
+            click.echo(show(context), color=context.color)
+            context.exit()
+
+    return click.Option([name], is_flag=True, is_eager=True, expose_value=False, help=text, callback=act)
+
+
+def _version(context: click.Context) -> str:
+    import breyta_spool
+
+    return f"breyta, version {breyta_spool.__version__}"
+
+
+VERSION = _eager_flag("--version", "Show the version and exit.", _version)
+_HELP = _eager_flag("--help", "Show this message and exit.", click.Context.get_help)
+
+
 class Command(click.Command):
     """A command that takes the global options too, as people write them at the end of a line."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         own = {parameter.name for parameter in self.params}
-        self.params += [option for option in _global_options(hidden=True) if option.name not in own]
+        self.params += [option for option in _HIDDEN if option.name not in own]
+
+    def get_help_option(self, context: click.Context) -> click.Option:
+        """``--help``."""
+        return _HELP
+
+    def invoke(self, context: click.Context) -> Any:
+        """Do what the command does."""
+        if not gc.isenabled():  # main.py has turned it off while the program was loaded, which stays loaded
+            gc.freeze()
+            gc.enable()
+        return super().invoke(context)
 
 
 class Group(click.Group):
@@ -50,7 +85,11 @@ class Group(click.Group):
         super().__init__(*args, **kwargs)
         self._members = members
         self._aliases = aliases or {}
-        self.params += _global_options(hidden=False)
+        self.params += _SHOWN
+
+    def get_help_option(self, context: click.Context) -> click.Option:
+        """``--help``."""
+        return _HELP
 
     def list_commands(self, context: click.Context) -> list[str]:
         """The names of the commands, in the order they were declared."""

@@ -21,7 +21,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from breyta_cli import main, output
+from breyta_cli import output, program
 from tests.property import hostile, worlds
 from tests.property.laws import bounded, tried
 
@@ -40,7 +40,7 @@ class Ran:
 
 
 def run(arguments: list[str], environment: dict[str, str], stdin: bytes = b"") -> Ran:
-    """Call the program's entry with arguments as a shell would hand them over."""
+    """Run the program with arguments as a shell would hand them over."""
     out, err = io.BytesIO(), io.BytesIO()
     streams = (
         io.TextIOWrapper(io.BytesIO(stdin), "utf-8"),
@@ -57,13 +57,11 @@ def run(arguments: list[str], environment: dict[str, str], stdin: bytes = b"") -
         stack.enter_context(patch.object(sys, "argv", ["breyta", *arguments]))
         stack.enter_context(patch.dict(os.environ, environment))
         try:
-            main.main()
-        except SystemExit as left:
-            code = left.code
+            code = program.run()
         finally:
             os.umask(umask)
             signal.signal(signal.SIGPIPE, pipes)
-    return Ran(code if isinstance(code, int) else 0, out.getvalue(), err.getvalue().decode())
+    return Ran(code, out.getvalue(), err.getvalue().decode())
 
 
 def _commands(group: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -77,7 +75,7 @@ def _commands(group: click.Command, path: tuple[str, ...] = ()) -> Iterator[tupl
         yield path, group
 
 
-COMMANDS = dict(_commands(main.breyta))
+COMMANDS = dict(_commands(program.breyta))
 
 
 def _known(world: worlds.Full) -> list[str]:
