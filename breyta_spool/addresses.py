@@ -21,8 +21,10 @@ PLACES = {FILE: "file", KV: "result/kv", TABLE: "result/table"}
 """The part of an address that says what kind of resource it is."""
 
 _TYPES = {place: kind for kind, place in PLACES.items()}
-_ADDRESS = re.compile(
-    r"res://v1/ws/([A-Za-z0-9_.-]{1,100})/(file|result/kv|result/table)/(job-[0-9A-Z-]{26,40})\.([1-9][0-9]{0,5})\.(.{1,400})"
+# Compiled when first used (re keeps it): helper commands make addresses but read none.
+_ADDRESS = (
+    r"res://v1/ws/([A-Za-z0-9_.-]{1,100})/(file|result/kv|result/table)"
+    r"/(job-[0-9A-Z-]{26,40})\.([1-9][0-9]{0,5})\.(.{1,400})"
 )
 _HINT = "an address looks like res://v1/ws/WS/file/JOB-ID.1.report.md; 'breyta resources list' shows them"
 
@@ -54,7 +56,7 @@ class Address(NamedTuple):
 
 def parse(uri: str) -> Address:
     """Read an address. Raises InvalidInput unless it is written exactly as this program writes it."""
-    match = _ADDRESS.fullmatch(uri) if isinstance(uri, str) else None
+    match = re.fullmatch(_ADDRESS, uri) if isinstance(uri, str) else None
     name = match[5].replace("%20", " ") if match else ""
     if match is None or " " in match[5] or not ids.is_job_id(match[3]) or not paths.is_artifact_name(name):
         raise InvalidInput(f"not the address of a resource: {shown(uri, 200)}", hint=_HINT, field="uri")

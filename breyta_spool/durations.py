@@ -16,11 +16,11 @@ from typing import Any
 from breyta_spool.errors import InvalidInput, shown
 
 _UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_PART = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)(ms|s|m|h|d)")
-_WHOLE = re.compile(rf"(?:{_PART.pattern})+")
-_RFC3339 = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-5][0-9])",
-    re.IGNORECASE,
+# Compiled when first used (re keeps them): helper commands read neither durations nor times, and start fast.
+_PART = r"([0-9]{1,12}(?:\.[0-9]{1,6})?)(ms|s|m|h|d)"
+_WHOLE = rf"(?:{_PART})+"
+_RFC3339 = (
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-5][0-9])"
 )
 _EARLIEST, _LATEST = -62_135_596_800_000, 253_402_300_799_999
 """The first and the last millisecond of the years 1 to 9999."""
@@ -37,8 +37,8 @@ def milliseconds(value: Any, *, field: str = "duration") -> int:
         text = value.strip().lower()
         if text.isascii() and text.isdigit() and len(text) <= 15:
             total: float = int(text)
-        elif _WHOLE.fullmatch(text):
-            total = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+        elif re.fullmatch(_WHOLE, text):
+            total = sum(float(number) * _UNITS[unit] for number, unit in re.findall(_PART, text))
         else:
             raise InvalidInput(f"{field}: {shown(value)} is not a duration", hint=_HINT, field=field, given=value)
     elif isinstance(value, int | float) and not isinstance(value, bool) and value == value:
@@ -84,7 +84,7 @@ def epoch_ms(text: str, *, field: str = "time") -> int:
     >>> epoch_ms("1970-01-01T01:00:01.5+01:00")
     1500
     """
-    if isinstance(text, str) and _RFC3339.fullmatch(text):
+    if isinstance(text, str) and re.fullmatch(_RFC3339, text, re.IGNORECASE):
         from datetime import datetime  # late: helper commands without a key never need it
 
         try:
