@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from breyta_spool import durations, ids, jsonio, looking, paths
-from breyta_spool.errors import Damaged, InvalidInput, NoSuchSpool, NotAllowed, doing
+from breyta_spool.errors import Damaged, InvalidInput, NotAllowed, doing
 
 JOBS_WORKER, JOBS_SUBMIT, JOBS_READ = "jobs.worker", "jobs.submit", "jobs.read"
 FLOWS_READ, FLOWS_MANAGE, FLOWS_RUN = "flows.read", "flows.manage", "flows.run"
@@ -200,14 +200,6 @@ class Access:
             keyId=self.key_id,
             serviceAccountId=grant.account_id,
         )
-
-
-def settings(root: str) -> dict[str, Any]:
-    """The fields of spool.json, unchecked, for those who cannot afford pydantic. Raises NoSuchSpool, Damaged."""
-    try:
-        return _fields(f"{root}/{paths.SPOOL_FILE}")
-    except FileNotFoundError:
-        raise NoSuchSpool(f"the spool at {root} is gone", hint="is the share mounted?", path=root) from None
 
 
 def _parts(api_key: str) -> tuple[str, str]:

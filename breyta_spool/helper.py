@@ -9,12 +9,13 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from breyta_spool import access, files, jsonio, looking, paths, states
-from breyta_spool.errors import InvalidInput
+from breyta_spool import files, jsonio, looking, paths, states
+from breyta_spool.errors import Damaged, InvalidInput, NoSuchSpool
 from breyta_spool.outputs import AttemptDir
 
 REDACTED = "[redacted]"
 _LIMIT = 64 << 20
+_SETTINGS_LIMIT = 4 << 20
 _FIELDS = {
     "jobId": str,
     "leaseToken": str,
@@ -69,12 +70,16 @@ class Context:
         The key that the worker won the lease with may also end the job: if it was revoked since, the worker claims
         nothing more, but what it holds is not lost.
         """
-        settings = access.settings(self.root)
-        gate = access.Access(self.root, settings.get("requireKeys", False) is not False, api_key)
-        if gate.key_id and gate.key_id == self._key_id:
-            gate.know()
-        else:
-            gate.need(access.JOBS_WORKER, self._job_type)
+        settings = _settings(self.root)
+        required = settings.get("requireKeys", False) is not False
+        if required or api_key:
+            from breyta_spool import access  # late: most spools ask for no key
+
+            gate = access.Access(self.root, required, api_key)
+            if gate.key_id and gate.key_id == self._key_id:
+                gate.know()
+            else:
+                gate.need(access.JOBS_WORKER, self._job_type)
         return settings.get("group") is not None
 
     def finish(self, status: str, summary: str, outputs: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
@@ -98,6 +103,17 @@ class Context:
         self.dir.check_held()
         files.replace(self.result_file, data)
         return result
+
+
+def _settings(root: str) -> dict[str, Any]:
+    """The fields of spool.json, unchecked: pydantic, which would check them, takes long to import."""
+    path = f"{root}/{paths.SPOOL_FILE}"
+    try:
+        return jsonio.parse_object(looking.read(path, _SETTINGS_LIMIT), path, jsonio.RECORD_DEPTH)
+    except FileNotFoundError:
+        raise NoSuchSpool(f"the spool at {root} is gone", hint="is the share mounted?", path=root) from None
+    except InvalidInput as error:
+        raise Damaged(error.message, path=path) from None
 
 
 def local_state(job_dir: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a caller gave: JSON on the line or in a file, k=v pairs, and which spool is meant."""
+"""What a caller gave: JSON on the line or in a file, k=v pairs, and which spool or job is meant."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from breyta_spool import jsonio
 from breyta_spool.errors import InvalidInput, NoSuchSpool
 
 if TYPE_CHECKING:
+    from breyta_spool.helper import Context
     from breyta_spool.spool import Spool
 
 FILE_LIMIT = 1 << 30
@@ -155,6 +156,17 @@ def spool() -> Spool:
     if opened.settings.group is not None:
         share()
     return opened
+
+
+def context() -> Context:
+    """The job whose handler calls, if the caller's key allows it to work on jobs. Raises SpoolError."""
+    from breyta_spool.helper import Context
+
+    found = Context.load()
+    output.about(found.dir.workspace)
+    if found.check_key(api_key()):
+        share()
+    return found
 
 
 def share() -> None:

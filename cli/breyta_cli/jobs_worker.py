@@ -14,15 +14,15 @@ from breyta_cli.tree import Group
         "state": ("breyta_cli.worker_helpers:state", "Show the local state of a job (in a handler)."),
         "progress": ("breyta_cli.worker_helpers:progress", "Report progress (in a handler)."),
         "attach-file": (
-            "breyta_cli.worker_helpers:attach_file",
+            "breyta_cli.worker_attach:attach_file",
             "Keep a file as an artifact (in a handler).",
         ),
         "attach-kv": (
-            "breyta_cli.worker_helpers:attach_kv",
+            "breyta_cli.worker_attach:attach_kv",
             "Keep a JSON value as an artifact (in a handler).",
         ),
         "attach-table": (
-            "breyta_cli.worker_helpers:attach_table",
+            "breyta_cli.worker_attach:attach_table",
             "Keep rows as an artifact (in a handler).",
         ),
         "finish": ("breyta_cli.worker_helpers:finish", "Say that the job went well (in a handler)."),
