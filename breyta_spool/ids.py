@@ -6,7 +6,6 @@ made one after the other in one process sort in that order.
 
 from __future__ import annotations
 
-import calendar
 import os
 import re
 import threading
@@ -164,6 +163,8 @@ def bounds(bucket: str) -> tuple[str, str]:
     """
     if is_batch_id(bucket):
         return bucket[6:], bucket[6:]
+    import calendar  # late: helper commands never need it
+
     try:
         start = calendar.timegm(time.strptime(bucket, "%Y%m%d-%H%M")) * 1000
     except ValueError:
