@@ -12,11 +12,10 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from breyta_spool import addresses, durations, files, jsonio, looking, paths, states, values
-from breyta_spool.columns import EVOLVE, STRICT
+from breyta_spool import durations, files, jsonio, looking, paths, states
 from breyta_spool.errors import Damaged, InvalidInput, LeaseLost
-from breyta_spool.tables import APPEND, UPSERT, Table
 
+# What few jobs use is imported where it is used: helper commands start fast.
 LINE_LIMIT = 1 << 20
 """The most bytes of one progress report or one artifact's description."""
 LIST_LIMIT = 64 << 20
@@ -144,6 +143,8 @@ class AttemptDir:
         ttl_seconds: int | None = None,
     ) -> dict[str, Any]:
         """Store a JSON value under a key of the job; gives its description. Raises LeaseLost, InvalidInput."""
+        from breyta_spool import addresses, values
+
         name = paths.check_artifact_name(key, "key") if key else _name_of(label)
         jsonio.check_depth(value, f"the value of {name!r}")
         stored = jsonio.compact(value, f"the value of {name!r}")
@@ -172,8 +173,8 @@ class AttemptDir:
         label: str,
         rows: Iterable[dict[str, Any]],
         table: str | None = None,
-        write_mode: str = APPEND,
-        schema_mode: str = EVOLVE,
+        write_mode: str = "append",
+        schema_mode: str = "evolve",
         key_fields: list[str] | None = None,
         index_fields: list[str] | None = None,
         kind: str = "table",
@@ -183,6 +184,9 @@ class AttemptDir:
 
         ``rows`` may be an iterator over any number of them: an append holds about a megabyte in memory.
         """
+        from breyta_spool.columns import EVOLVE, STRICT
+        from breyta_spool.tables import APPEND, UPSERT, Table
+
         name = paths.check_artifact_name(table, "table") if table else _name_of(label)
         _one_of("write mode", write_mode, (APPEND, UPSERT))
         _one_of("schema mode", schema_mode, (EVOLVE, STRICT))
@@ -231,6 +235,8 @@ class AttemptDir:
             if isinstance(uri, str) and uri.startswith(tables):
                 name = uri.removeprefix(tables).replace("%20", " ")
                 if paths.is_artifact_name(name):  # else a handler has described one that cannot be
+                    from breyta_spool.tables import Table
+
                     described |= Table(f"{self.artifacts}/tables", name).sealed()
         return artifacts
 
@@ -238,6 +244,8 @@ class AttemptDir:
         return f"{self.job_id}.{self.attempt}.{name}"
 
     def _address(self, kind: str, name: str) -> str:
+        from breyta_spool import addresses
+
         return f"{addresses.PREFIX}{self.workspace}/{kind}/{self._resource_id(name)}".replace(" ", "%20")
 
     def _attached(self, described: dict[str, Any]) -> dict[str, Any]:
