@@ -5,8 +5,11 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable, Iterator
 
-from breyta_spool import ids, paths, states
+from breyta_spool import ids, looking, paths, states
 from breyta_spool.index import Index
+
+FEW = 256
+"""How many names of a bucket are sorted at first: a page is short, and a bucket may have a million."""
 
 
 def jobs(
@@ -63,27 +66,43 @@ def _in_lists(
         # RACE: jobs move on while this goes from minute to minute, to lists and buckets that were not there before. So
         # a bucket is looked for in every list there is by now, and in the order that jobs move.
         places = (f"{index_list}/{bucket}" for index_list in lists() for bucket in by_age[age])
-        yield from _newest(index, places, before)
+        yield from _newest((_names(index, place) for place in places), before)
 
 
-def _newest(index: Index, places: Iterable[str], before: str | None) -> Iterator[str]:
-    """The ids in some directories, newest first; of a job that is in two of them, one."""
-    parts = [_descending(index.names(index.tree.top(place))) for place in places]
-    limit = ids.order(before) if before else None
+def _names(index: Index, place: str) -> list[str]:
+    """All names in a directory of the spool; hidden ones are no ids and fall away later."""
+    return looking.names_if_any(index.tree.top(place))
+
+
+def _newest(listings: Iterable[list[str]], before: str | None) -> Iterator[str]:
+    """The ids in some listings, newest first; of a job that is in two of them, one."""
+    parts = [_descending(names, before) for names in listings]
     last = ""
     for job_id in heapq.merge(*parts, key=ids.order, reverse=True):
-        if job_id != last and (limit is None or ids.order(job_id) < limit):
+        if job_id != last:
             yield job_id
         last = job_id
 
 
-def _descending(names: list[str]) -> Iterator[str]:
+def _descending(names: list[str], before: str | None) -> Iterator[str]:
     # A bucket holds single jobs or one batch: of names of one length the greater is the newer.
-    by_length: dict[int, list[str]] = {}
-    for name in names:
-        by_length.setdefault(len(name), []).append(name)
-    for length in sorted(by_length, reverse=True):
-        yield from filter(ids.is_job_id, sorted(by_length[length], reverse=True))
+    lengths = sorted(set(map(len, names)), reverse=True)
+    for length in lengths:
+        alike = names if len(lengths) == 1 else [name for name in names if len(name) == length]
+        if before is not None:
+            alike = _behind(before, length, alike)
+        first = heapq.nlargest(FEW, alike)
+        yield from filter(ids.is_job_id, first)
+        if len(alike) > len(first):
+            yield from filter(ids.is_job_id, sorted(alike, reverse=True)[len(first) :])
+
+
+def _behind(before: str, length: int, names: list[str]) -> list[str]:
+    """Those of some names of one length that are older than a job."""
+    if length == len(before):
+        return [name for name in names if name < before]
+    limit = ids.order(before)
+    return [name for name in names if ids.order(name) < limit]
 
 
 def _all(index: Index, before: str | None) -> Iterator[str]:
@@ -93,5 +112,6 @@ def _all(index: Index, before: str | None) -> Iterator[str]:
         for minute in sorted(index.names(index.tree.top(f"jobs/{day}")), reverse=True):
             if (day, minute) <= last:
                 place = f"jobs/{day}/{minute}"
-                inner = [f"{place}/{name}" for name in index.names(index.tree.top(place)) if ids.is_batch_id(name)]
-                yield from _newest(index, [place, *inner], before)
+                names = _names(index, place)
+                inner = (name for name in names if name.startswith("batch-") and ids.is_batch_id(name))
+                yield from _newest([names, *(_names(index, f"{place}/{batch}") for batch in inner)], before)

@@ -713,6 +713,17 @@ def test_a_list_sorts_numbers_of_more_than_five_digits_right(spool: Spool, given
     assert list(listing.jobs(spool.index, **given, before=listed[1])) == listed[2:]
 
 
+@pytest.mark.parametrize("given", [{"job_type": "t"}, {}], ids=["by the index", "all"])
+def test_a_list_goes_on_behind_the_names_that_were_sorted_at_first(spool: Spool, given: dict[str, Any]) -> None:
+    batch = submitted(spool, 1)
+    made = [ids.job_in_batch(batch.batch_id, number) for number in range(1, 2 * listing.FEW + 2)]
+    for job_id in made[1:]:
+        spool.index.add(job_id, "t")
+        Path(spool.tree.job(job_id)).mkdir()
+    assert list(listing.jobs(spool.index, **given)) == made[::-1]
+    assert list(listing.jobs(spool.index, **given, before=made[-2])) == made[-3::-1]
+
+
 # -- the command line -------------------------------------------------------------------------------
 
 
