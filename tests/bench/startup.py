@@ -36,7 +36,7 @@ def helper_start(place: str, rounds: int) -> Row:
     if job.status != "succeeded":
         raise RuntimeError(f"the helper command failed: {job.error.message if job.error else job.status}")
     detail = {"against": "python -c 'import click'", "reports": WARM_UP + rounds}
-    return Row("helper command, against import click", "ms", pairs[WARM_UP:], most=1.5, detail=detail)
+    return Row("helper command, against import click", "ms", pairs[WARM_UP:], most=1.15, detail=detail)
 
 
 def _breyta() -> list[str]:
