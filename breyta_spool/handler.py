@@ -15,7 +15,8 @@ from typing import Any, Protocol
 
 from breyta_spool import files, ids, jobs, jsonio, looking, owners, paths, results, states
 from breyta_spool.claims import Held
-from breyta_spool.errors import InvalidInput, LeaseLost, SpoolError
+from breyta_spool.errors import Damaged, InvalidInput, LeaseLost, SpoolError
+from breyta_spool.outputs import AttemptDir
 from breyta_spool.results import Outcome
 
 GRACE_SECONDS = 10.0
@@ -102,7 +103,7 @@ class ProcessHandler:
     ) -> None:
         self.command = list(command)
         self.name = os.path.basename(self.command[0])
-        self._environment = dict(environment)
+        self._environment = _encoded(environment)  # once: a worker has many variables, and starts many handlers
         self._root = spool_root
         self._keep_dirs = keep_dirs
 
@@ -137,7 +138,7 @@ class ProcessHandler:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**self._environment, **job_environment(held)},
+                env={**self._environment, **_encoded(job_environment(held))},
                 process_group=0,
             )
         except OSError as error:
@@ -212,7 +213,22 @@ def write_job_dir(held: Held, root: str) -> None:
 def remove_job_dir(held: Held, root: str) -> None:
     """Remove BREYTA_JOB_DIR, as far as possible; a worker sweeps what is left."""
     with suppress(OSError):
-        files.remove_tree(held.dir.work, paths.Tree(root).staged(owners.marked(f"work-{ids.new_ulid()}")))
+        if not _removed_by_name(held.dir):
+            files.remove_tree(held.dir.work, paths.Tree(root).staged(owners.marked(f"work-{ids.new_ulid()}")))
+
+
+def _removed_by_name(directory: AttemptDir) -> bool:
+    """Remove a job directory that holds no other names than every one does; whether it is gone.
+
+    Most are left so, and to take away what has a known name is less than half the work of looking what is there.
+    """
+    try:
+        directory.check_place(f"/{paths.WORK}")  # a handler may have put a link in its place: not ours to empty
+        for name in (paths.CONTEXT, paths.JOB, paths.PAYLOAD, paths.RESULT):
+            files.unlink(f"{directory.work}/{name}")
+    except (OSError, Damaged):
+        return False
+    return files.remove_dir_if_empty(directory.work)
 
 
 def job_environment(held: Held) -> dict[str, str]:
@@ -236,6 +252,10 @@ def job_environment(held: Held) -> dict[str, str]:
         "BREYTA_JOB_FANOUT_MAX_CONCURRENCY": request.fanout_max_concurrency,
     }
     return {name: "" if value is None else str(value) for name, value in values.items()}
+
+
+def _encoded(environment: Mapping[str, str]) -> dict[bytes, bytes]:
+    return {os.fsencode(name): os.fsencode(value) for name, value in environment.items()}
 
 
 def _draft(work: str) -> bytes | None:

@@ -107,3 +107,35 @@ def test_a_handler_that_puts_a_link_for_its_attempt_has_nothing_written_through_
     assert set(os.listdir(tmp_path / "outside/attempt")) <= {"work"}
     assert spool.get(job.job_id).status == "succeeded"
     assert spool.get(other.job_id).status == "succeeded"
+
+
+def test_a_handler_that_puts_a_link_for_its_job_directory_loses_the_link_and_nothing_else(
+    spool: Spool, tmp_path: Path
+) -> None:
+    def handle(job: ActiveJob) -> None:
+        work = Path(job.dir)
+        work.rename(tmp_path / "outside")
+        work.symlink_to(tmp_path / "outside")
+
+    job = spool.submit("t", max_attempts=1)
+    with bounded():
+        work_off(spool, handle)
+    assert spool.get(job.job_id).status == "succeeded"
+    assert not os.path.lexists(f"{spool.tree.job(job.job_id)}/attempt-1/work")
+    left = {"job.json", "payload.json", "worker-context.json"}
+    assert {path.name for path in (tmp_path / "outside").iterdir()} == left
+    assert os.listdir(spool.tree.top("tmp")) == []
+
+
+@pytest.mark.parametrize("name", ["job.json", "payload.json", "mine"])
+def test_a_job_directory_goes_with_all_that_a_handler_left_in_it(spool: Spool, name: str) -> None:
+    def handle(job: ActiveJob) -> None:
+        _removed(Path(job.dir, name))
+        _directory(Path(job.dir, name))
+
+    job = spool.submit("t", max_attempts=1)
+    with bounded():
+        work_off(spool, handle)
+    assert spool.get(job.job_id).status == "succeeded"
+    assert not os.path.lexists(f"{spool.tree.job(job.job_id)}/attempt-1/work")
+    assert os.listdir(spool.tree.top("tmp")) == []
