@@ -41,6 +41,9 @@ class Slice:
     requests: Counter[str]
     waited: Counter[str]
     counted: int
+    clients_ms: float = 0.0
+    """What the clients used of the processors, in milliseconds a job, from their start on it to their end."""
+    server_ms: float = 0.0
 
     @property
     def a_job(self) -> float:
@@ -96,11 +99,16 @@ class Bench:
         programs = [
             host.start(host.python, *argv, *(str(word) for word in words or (host.name,)), *roots) for host in hosts
         ]
-        for number in range(len(roots)):
+        used = {}
+        for number, root in enumerate(roots):
             for program in programs:
                 program.look("ready", number + 1, SECONDS)
+            before = self._used()
             for going in [host.start("touch", f"{GO}{number}") for host in hosts]:
                 going.output()
+            for program in programs:
+                program.look("{", number + 1, SECONDS)
+            used[root] = [1000 * (after - then) / self._jobs for after, then in zip(self._used(), before, strict=True)]
         for program in programs:
             program.output(SECONDS)
         for host in hosts:
@@ -112,7 +120,14 @@ class Bench:
         for root, parts in told.items():
             assert sum(part["jobs"] for _, part in parts) == self._jobs, f"{what} on {root}: {parts}"
             cycles = self._jobs if work == "submit" else self._jobs - 1
-            self.found.slices[what, root.rpartition(".")[2]].append(_slice(cycles, parts))
+            measured = _slice(cycles, parts)
+            measured.clients_ms, measured.server_ms = used[root]
+            self.found.slices[what, root.rpartition(".")[2]].append(measured)
+
+    def _used(self) -> tuple[float, float]:
+        """What the clients and the server have used of the processors, in seconds."""
+        clients = self._lab.a.processor_seconds() + self._lab.b.processor_seconds()
+        return clients, self._lab.server.processor_seconds()
 
     def _check(self, host: Guest, roots: list[str]) -> None:
         """Fail unless every job of every side has ended well."""
@@ -141,6 +156,12 @@ def rows(found: Found) -> list[Row]:
     for side in SIDES[:-1]:
         for what in (SUBMIT, ALONE, TOGETHER):
             told.append(Row(f"round trips, {what}, {side}", "a job", found.pairs(what, side, "a_job"), most=1))
+    for side in SIDES[:-1]:
+        for what in (SUBMIT, ALONE, TOGETHER):
+            for whose, name in (("clients", "clients_ms"), ("server", "server_ms")):
+                told.append(
+                    Row(f"processor time of {whose}, {what}, {side}", "ms a job", found.pairs(what, side, name))
+                )
     return told
 
 

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import IO, Any
 
 from tests.hosts.acts import LET_GO_ON
@@ -120,6 +121,21 @@ class Guest(Host):
         """Let it go on."""
         assert self._process is not None
         os.kill(self._spaces.inner(self._process), signal.SIGCONT)
+
+    def processor_seconds(self) -> float:
+        """What it has used of the outer machine's processors since it was switched on: kernel and programs, in seconds."""
+        assert self._process is not None
+        kernel = str(self._spaces.inner(self._process))
+        ticks = 0
+        for process in os.listdir("/proc"):
+            if process.isdigit():
+                with suppress(OSError), open(f"/proc/{process}/stat") as file:
+                    fields = file.read().rpartition(")")[2].split()
+                    if (
+                        fields[3] == kernel
+                    ):  # its session: the kernel began it, and runs each program in a process of it
+                        ticks += sum(map(int, fields[11:15] if process == kernel else fields[11:13]))
+        return ticks / os.sysconf("SC_CLK_TCK")
 
     # -- programs -----------------------------------------------------------------------------------
 
