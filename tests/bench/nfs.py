@@ -31,6 +31,7 @@ from tests.hosts.lab import Lab
 SIDES = ("none", "durable", BARE)
 SUBMIT, ALONE, TOGETHER = "submit", "drained by one host", "drained by two hosts"
 SECONDS = 300.0
+LEAST_JOBS = 30
 
 
 @dataclass
@@ -42,7 +43,7 @@ class Slice:
     waited: Counter[str]
     counted: int
     clients_ms: float = 0.0
-    """What the clients used of the processors, in milliseconds a job, from their start on it to their end."""
+    """What the clients used of the processors, in milliseconds a job, from the first job to when they saw that no more came."""
     server_ms: float = 0.0
 
     @property
@@ -103,9 +104,10 @@ class Bench:
         for number, root in enumerate(roots):
             for program in programs:
                 program.look("ready", number + 1, SECONDS)
-            before = self._used()
             for going in [host.start("touch", f"{GO}{number}") for host in hosts]:
                 going.output()
+            programs[0].look("begun", number + 1, SECONDS)
+            before = self._used()
             for program in programs:
                 program.look("{", number + 1, SECONDS)
             used[root] = [1000 * (after - then) / self._jobs for after, then in zip(self._used(), before, strict=True)]
@@ -210,9 +212,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; 0 whatever the ratios are, 1 where the lab cannot be built."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.nfs", description="Measure between NFS hosts.")
     parser.add_argument("--slices", type=int, default=5, help="how many slices; figures are medians of them")
-    parser.add_argument("--jobs", type=int, default=200, help="how many jobs a slice has")
+    parser.add_argument("--jobs", type=int, default=200, help=f"how many jobs a slice has, at least {LEAST_JOBS}")
     parser.add_argument("--json", metavar="FILE", help="write the numbers there, too")
     options = parser.parse_args(arguments)
+    if options.jobs < LEAST_JOBS:
+        parser.error(f"with less than {LEAST_JOBS} jobs a host may have too few to count the requests of")
     if why := labs.lacking():
         print(f"error: {why}", file=sys.stderr)
         return 1

@@ -1,7 +1,7 @@
 """What a host does in the benchmark between hosts: ``python -m tests.bench.nfs_host WORK ARGUMENT..``.
 
 A line of JSON for each thing that was measured. Before each a line ``ready``; it begins when there is a file
-``/tmp/go-NUMBER``, so that two hosts begin at once.
+``/tmp/go-NUMBER``, so that two hosts begin at once; and a line ``begun`` as the first job is in hand.
 """
 
 from __future__ import annotations
@@ -52,14 +52,16 @@ class Meter:
 
     def __call__(self) -> None:
         """A job is in hand."""
+        if not self.marks:
+            print("begun", flush=True)
         if len(self.marks) % _SNAP == 0:
             self._snaps.append((len(self.marks), self._requests()))
         self.marks.append(time.monotonic())
 
     def told(self) -> dict[str, Any]:
         """What was measured, with the moments as seconds before now."""
-        if len(self._snaps) < 2:
-            return {"jobs": len(self.marks)}
+        if not self.marks:
+            return {"jobs": 0}
         now, (first, before), (last, after) = time.monotonic(), self._snaps[0], self._snaps[-1]
         return {
             "jobs": len(self.marks),
@@ -77,6 +79,7 @@ def submit(share: str, jobs: str, *roots: str) -> None:
     for number, root in enumerate(roots):
         act = _submitter(root, int(jobs))
         _wait_for_go(number)
+        print("begun", flush=True)
         before, began = requests(), time.monotonic()
         act()
         seconds, after = time.monotonic() - began, requests()
