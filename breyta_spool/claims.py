@@ -80,17 +80,12 @@ class Claims:
         in_process: bool = False,
     ) -> Held | None:
         """Take the lease of the oldest job that can be had; None when there is none. Raises OSError."""
-        won: list[Held] = []
 
-        def attempt(job_id: str) -> bool:
-            held = self._try(job_id, job_type, worker_id, labels, lease_ms, in_process)
-            if held is not None:
-                won.append(held)
-            return held is not None
+        def attempt(job_id: str) -> Held | None:
+            return self._try(job_id, job_type, worker_id, labels, lease_ms, in_process)
 
         with Turn(self.tree.lock("claim." + job_type) if self.settings.locks else "") as wait_for_turn:
-            queue.take(attempt, wait_for_turn)
-        return won[0] if won else None
+            return queue.take(attempt, wait_for_turn)
 
     def _try(
         self,

@@ -28,18 +28,19 @@ class Mounts:
 
     def may_hide(self) -> bool:
         """Whether a name that seems missing may be there: where a file system of this host is on another one."""
-        self._look()
+        if time.monotonic() >= self._next_look:
+            self._look()
         return self._remote
 
     def keeps_listings(self, fd: int) -> bool:
         """Whether an open directory is on NFS 2 or 3, so that the listing that was kept of it is to be thrown away."""
-        self._look()
+        if time.monotonic() >= self._next_look:
+            self._look()
         return bool(self._timed) and os.fstat(fd).st_dev in self._timed
 
     def _look(self) -> None:
-        if time.monotonic() >= self._next_look:
-            self._next_look = time.monotonic() + ASK_AGAIN_SECONDS
-            self._remote, self._timed = _read(self._table)
+        self._next_look = time.monotonic() + ASK_AGAIN_SECONDS
+        self._remote, self._timed = _read(self._table)
 
 
 def _read(table: str) -> tuple[bool, frozenset[int]]:

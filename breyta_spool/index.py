@@ -14,9 +14,12 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import islice
+from typing import TypeVar
 
 from breyta_spool import files, ids, looking, owners, paths, states
 from breyta_spool.errors import Damaged, NoSuchSpool
+
+T = TypeVar("T")
 
 WINDOW = 4096
 """How many names of a bucket are held in memory at once."""
@@ -256,27 +259,28 @@ class Queue:
         self._window: deque[str] = deque()
         self._company = 0
 
-    def take(self, attempt: Callable[[str], bool], turn: Callable[[], None] = lambda: None) -> bool:
-        """Offer the ids one by one until ``attempt`` accepts one; whether it did.
+    def take(self, attempt: Callable[[str], T | None], turn: Callable[[], None] = lambda: None) -> T | None:
+        """Offer the ids one by one until ``attempt`` makes something of one; gives that, None when all were refused.
 
         ``turn`` is called before the queue is read while others take from it too, as lost races tell.
         """
-        if self._offer(attempt):
-            return True
+        if (taken := self._offer(attempt)) is not None:
+            return taken
         if self._company:
             turn()
-        return any(self._offer(attempt) for _ in self._windows())
+        return next((taken for _ in self._windows() if (taken := self._offer(attempt)) is not None), None)
 
-    def _offer(self, attempt: Callable[[str], bool]) -> bool:
+    def _offer(self, attempt: Callable[[str], T | None]) -> T | None:
         window = self._window
         while window:
-            if attempt(window.popleft()):
-                self._company = max(0, self._company - 1)
-                return True
+            if (taken := attempt(window.popleft())) is not None:
+                if self._company:
+                    self._company -= 1
+                return taken
             self._company = COMPANY
             if len(window) > 1:
                 window.rotate(-random.randrange(len(window)))  # noqa: S311 - this spreads load, it guards nothing
-        return False
+        return None
 
     def _windows(self) -> Iterator[None]:
         """Fill the window with the next names of the queue, until all of it has been seen."""

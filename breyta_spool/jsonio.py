@@ -220,8 +220,12 @@ def record(fields: dict[str, Any], what: str = "the record") -> bytes:
         kind = type(value)
         if kind is str:
             lines.append(_key(name) + _quote(value))
-        elif kind is int or value is None or (kind is dict and not value):
-            lines.append(f"{_key(name)}{'null' if value is None else value}")
+        elif kind is int:
+            lines.append(f"{_key(name)}{value}")
+        elif value is None:
+            lines.append(_key(name) + "null")
+        elif not value and (kind is dict or kind is list):
+            lines.append(_key(name) + ("{}" if kind is dict else "[]"))
         else:
             lines.append(_key(name) + _line(value, what))
     text = "{\n" + ",\n".join(lines) + "\n}\n" if lines else "{}\n"

@@ -95,9 +95,11 @@ def read(path: str, limit: int) -> bytes:
 def _read(path: str, limit: int) -> bytes:
     fd = _open(path)
     try:
-        # Most are small: to read on to the end is cheaper than to ask first how much there is.
+        # Most are small: to read them is cheaper than to ask first how much there is. A file of this host gives all it
+        # has at once; one that comes from elsewhere may give it in parts.
         data = os.read(fd, _SMALL)
-        more = data and os.read(fd, _SMALL)
+        whole = len(data) < _SMALL and not freshness.HERE.may_hide()
+        more = b"" if whole else data and os.read(fd, _SMALL)
         if data and not more and len(data) <= limit:
             return data
         return _rest(fd, path, limit, data + more)

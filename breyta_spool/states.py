@@ -59,7 +59,8 @@ class Status(NamedTuple):
     @property
     def name(self) -> str:
         """The name of the status file."""
-        return f"{PREFIX}{self.state}.{self.attempt}" + (f".{self.token}" if self.token else "")
+        state, attempt, token = self
+        return f"status.{state}.{attempt}.{token}" if token else f"status.{state}.{attempt}"
 
     @property
     def is_terminal(self) -> bool:
