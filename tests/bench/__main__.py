@@ -61,7 +61,7 @@ def told(rows: list[Row], where: str) -> str:
     """The report as text."""
     notes = [
         f"Measured {where}; {machine()}.",
-        "Ratio: product by the other, of the medians; half of the single ratios lie in 'middle half'. Compare within one run only.",
+        "Ratio: the median of the ratios of single rounds, product by the other; half of them lie in 'middle half'. Compare within one run only.",
     ]
     for row in rows:
         if differs := row.detail.get("differs"):

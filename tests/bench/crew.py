@@ -15,7 +15,8 @@ from typing import Any
 
 from tests.command import REPOSITORY
 
-PATIENCE_SECONDS = 600
+PATIENCE_SECONDS = 3600
+"""Making a million jobs takes minutes."""
 
 
 def run(count: int, work: str, *arguments: Any) -> list[Any]:

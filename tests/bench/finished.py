@@ -17,7 +17,7 @@ PER_MINUTE = 1000
 COMMANDS = {
     "show": ["show"],
     "list": ["list"],
-    f"list --status succeeded --type {JOB_TYPE}": ["list", "--status", "succeeded", "--type", JOB_TYPE],
+    "list --status --type": ["list", "--status", "succeeded", "--type", JOB_TYPE],
 }
 
 

@@ -35,11 +35,14 @@ def measure(setting: Setting) -> list[Row]:
         time.sleep(max(0.0, began + seconds - time.monotonic()))
         hours = (time.monotonic() - began) / 3600
         cpu = (_cpu(watched) - before) / hours
-    names = [f"idle worker, {what} an hour (from {seconds:g} s)" for what in ("processor time", "system calls")]
-    rows = [Row(names[0], "s", {PRODUCT: [cpu]}, [Goal("", most=CPU_SECONDS)])]
-    if why:
-        return [*rows, Row(names[1], "calls", skipped=why)]
-    return [*rows, Row(names[1], "calls", {PRODUCT: [calls / seconds * 3600]}, [Goal("", most=CALLS)])]
+    detail = {"seconds": seconds}
+    time_row = Row(
+        "idle worker, processor time", "s/hour", {PRODUCT: [cpu]}, [Goal("", most=CPU_SECONDS)], detail=detail
+    )
+    calls_row = Row("idle worker, system calls", "calls/hour", goals=[Goal("", most=CALLS)], skipped=why, detail=detail)
+    if not why:
+        calls_row.sides[PRODUCT] = [calls / seconds * 3600]
+    return [time_row, calls_row]
 
 
 @contextmanager

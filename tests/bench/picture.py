@@ -9,10 +9,12 @@ import matplotlib as mpl
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
-from tests.bench.report import Comparison, Row
+from tests.bench.report import Comparison, Row, number
 
-MET, MISSED, INK = "#2a7f8e", "#d9772b", "#333333"
+MET, MISSED, INK, FAINT = "#2a7f8e", "#d9772b", "#2b2b2b", "#f3f3f0"
 _FURTHEST = 16.0
+_NAMES, _BESIDE = -0.74, -0.012
+"""Where the two columns of words are, as shares of the width of the plot."""
 
 
 def draw(rows: list[Row], path: str) -> None:
@@ -20,44 +22,69 @@ def draw(rows: list[Row], path: str) -> None:
     bars = [(row, it) for row in rows for it in row.comparisons() if it.times is not None]
     if not bars:
         return
-    figure, axes = plt.subplots(figsize=(10, 0.9 + 0.27 * len(bars)), dpi=110)
-    for place, (_, it) in enumerate(bars):
-        reached = min(max(it.times or 1, 1 / _FURTHEST), _FURTHEST)
-        axes.barh(place, math.log2(reached), height=0.68, color=MET if it.met else MISSED, zorder=2)
-        beyond = reached >= 1
-        axes.annotate(
-            _said(it), (math.log2(reached), place), xytext=(4 if beyond else -4, 0), textcoords="offset points",
-            ha="left" if beyond else "right", va="center", fontsize=7.5, color=INK,
-        )  # fmt: skip
+    figure, axes = plt.subplots(figsize=(8, 1 + 0.25 * len(bars)), dpi=120)
+    names: list[str] = []
+    for place, (row, it) in enumerate(bars):
+        if row.name not in names:
+            names.append(row.name)
+            _write(axes, _NAMES, place, row.name, "left", weight="bold")
+        if len(names) % 2:
+            axes.axhspan(
+                place - 0.5, place + 0.5, xmin=_NAMES - 0.01, color=FAINT, zorder=0, clip_on=False, linewidth=0
+            )
+        _write(axes, _BESIDE, place, f"beside {it.goal.against}" if it.goal.against else row.unit, "right")
+        _bar(axes, place, it)
     _lay_out(axes, bars)
     figure.savefig(path, bbox_inches="tight", metadata={"Software": None})
     plt.close(figure)
 
 
-def _said(it: Comparison) -> str:
-    goal = f"{'≥' if it.goal.least is not None else '≤'} {it.goal.least or it.goal.most:g}"
-    return f"{it.ratio:.3g}  (goal {goal})"
+def _write(axes: plt.Axes, at: float, place: int, text: str, side: str, weight: str = "normal") -> None:
+    axes.text(
+        at,
+        place,
+        text,
+        transform=axes.get_yaxis_transform(),
+        ha=side,
+        va="center",
+        fontsize=8,
+        color=INK,
+        weight=weight,
+    )
 
 
-def _label(row: Row, it: Comparison) -> str:
-    return f"{row.name} | {it.goal.against}" if it.goal.against else f"{row.name}, {row.unit}"
+def _bar(axes: plt.Axes, place: int, it: Comparison) -> None:
+    end = _end(it)
+    axes.barh(place, end, height=0.62, color=MET if it.met else MISSED, zorder=2)
+    goal = it.goal.least if it.goal.least is not None else it.goal.most
+    assert goal is not None
+    said = f"{number(it.ratio)}  (goal {'≥' if it.goal.least is not None else '≤'} {goal:,g})"
+    away = 4 if end >= 0 else -4
+    axes.annotate(
+        said, (end, place), xytext=(away, 0), textcoords="offset points",
+        ha="left" if end >= 0 else "right", va="center", fontsize=7.5, color=INK, zorder=4,
+    )  # fmt: skip
+
+
+def _end(it: Comparison) -> float:
+    """Where a bar ends: the power of two by which the goal was reached, as far as the picture reaches."""
+    assert it.times is not None
+    return math.log2(min(max(it.times, 1 / _FURTHEST), _FURTHEST))
 
 
 def _lay_out(axes: plt.Axes, bars: list[tuple[Row, Comparison]]) -> None:
-    axes.set_yticks(range(len(bars)), [_label(row, it) for row, it in bars], fontsize=8)
+    axes.set_yticks([])
     axes.set_ylim(len(bars) - 0.4, -0.6)
-    ends = math.log2(_FURTHEST)
-    values = [math.log2(min(max(it.times or 1, 1 / _FURTHEST), _FURTHEST)) for _, it in bars]
-    left, right = min(-1.2, min(values) - 1.3), max(1.2, max(values) + 1.3)
-    axes.set_xlim(max(left, -ends - 1.3), min(right, ends + 1.3))
-    ticks = [tick for tick in range(-4, 5) if left + 0.5 < tick < right - 0.5]
-    axes.set_xticks(ticks, [f"{2**tick:g} x" if tick >= 0 else f"1/{2**-tick}" for tick in ticks], fontsize=8)
-    axes.axvline(0, color=INK, linewidth=1.2, zorder=3)
-    axes.grid(axis="x", color="#dddddd", linewidth=0.6, zorder=0)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.tick_params(axis="y", length=0)
-    axes.set_title(
-        "How far each measurement is from its goal: right of the line it is met", fontsize=10, loc="left", color=INK
-    )
-    axes.set_xlabel("times as good as the goal asks (a bar that ends at the edge goes further)", fontsize=8, color=INK)
+    ends = [_end(it) for _, it in bars]
+    left, right = min(-1.0, min(ends)) - 1.6, max(1.0, max(ends)) + 1.6
+    axes.set_xlim(left, right)
+    ticks = [tick for tick in range(-4, 5) if left < tick < right]
+    axes.set_xticks(ticks, [f"{2**tick:g} x" if tick >= 0 else f"1/{2**-tick} x" for tick in ticks], fontsize=8)
+    axes.xaxis.tick_top()
+    axes.tick_params(axis="x", length=0, colors=INK)
+    axes.axvline(0, color=INK, linewidth=1.3, zorder=3)
+    axes.grid(axis="x", color="#dcdcdc", linewidth=0.6, zorder=1)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    title = f"{sum(bool(it.met) for _, it in bars)} of {len(bars)} goals met: how many times as good as its goal each measurement is"
+    axes.set_title(title, fontsize=10.5, x=_NAMES, ha="left", color=INK, pad=14)

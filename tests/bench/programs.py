@@ -33,7 +33,7 @@ def measure(setting: Setting) -> list[Row]:
     for _ in range(setting.sizes.rounds * setting.sizes.slices):
         product.submit(spool, jobs)
         turns.go({PRODUCT: lambda: _drain(spool, program, jobs), POPEN: lambda: _start(program, jobs)})
-    name = f"a program (true) for each job, {SLOTS} at once"
+    name = f"a program for each job, {SLOTS} at once"
     return [Row(name, "jobs/s", turns.numbers, [Goal(POPEN, least=0.85)])]
 
 

@@ -36,7 +36,10 @@ class Goal:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The product beside one side, or its number alone."""
+    """The product beside one side, or its number alone. The ratio is the median of the ratios of single rounds.
+
+    ``spread`` is the middle half of those: how much of the ratio is noise.
+    """
 
     goal: Goal
     product: float
@@ -88,15 +91,12 @@ class Row:
         if not goal.against:
             return Comparison(goal, ours, None, ours, "")
         other = self.number(goal.against)
-        return Comparison(goal, ours, other, ours / other, self._spread(goal.against))
-
-    def _spread(self, side: str) -> str:
-        """The middle half of the ratios of single rounds: how much of the ratio is noise."""
-        pairs = list(zip(self.sides[PRODUCT], self.sides[side], strict=False))
-        if self.summary is not median or len(pairs) < 3:
-            return ""
-        low, _, high = quantiles([ours / other for ours, other in pairs], n=4, method="inclusive")
-        return f"{low:.2f} .. {high:.2f}"
+        ratios = [mine / its for mine, its in zip(self.sides[PRODUCT], self.sides[goal.against], strict=False)]
+        if self.summary is not median or len(ratios) < 3:
+            return Comparison(goal, ours, other, ours / other, "")
+        # Neighbours in time are compared: a slow minute slows both, and would shift a ratio of two medians.
+        low, middle, high = quantiles(ratios, n=4, method="inclusive")
+        return Comparison(goal, ours, other, middle, f"{low:.2f} .. {high:.2f}")
 
     def unmeasured(self) -> dict[str, str]:
         """The sides that a goal names and that were not measured, and why; the row itself when all of it was not."""
@@ -118,7 +118,8 @@ class Row:
         return told | {"missing": self.missing} | self.detail
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """A number as people read it, to three digits or so."""
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
 
@@ -140,8 +141,8 @@ def _measured(it: Comparison) -> list[str]:
     met = {True: ": met", False: ": NOT MET", None: ""}[it.met]
     goal = it.goal.said + met
     if it.other is None:
-        return [_number(it.product), "", "", "", "", goal]
-    return [_number(it.product), it.goal.against, _number(it.other), _number(it.ratio), it.spread, goal]
+        return [number(it.product), "", "", "", "", goal]
+    return [number(it.product), it.goal.against, number(it.other), number(it.ratio), it.spread, goal]
 
 
 def table(rows: list[Row]) -> str:

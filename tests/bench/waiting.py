@@ -1,4 +1,4 @@
-"""Whether many waiting jobs make a claim slow: spread over minutes, and all in one minute."""
+"""Whether many waiting jobs make a claim slow: spread over minutes, a thousand in each, and all in one minute."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def measure(setting: Setting) -> list[Row]:
     spread = mould.filled(f"{place}-spread", sample, deep, PER_MINUTE)
     heap = mould.filled(f"{place}-heap___", sample, deep, deep)
     few = [mould.filled(f"{place}-few-{n:03}", sample, shallow, PER_MINUTE) for n in range(setting.sizes.rounds)]
-    names = {f"{deep:,} waiting, {PER_MINUTE:,} a minute": spread, f"{deep:,} waiting, all of one minute": heap}
+    names = {f"{deep:,} waiting": spread, f"{deep:,} in one minute": heap}
     beside = f"{shallow:,} waiting"
     rates, firsts = Turns(setting.place), Turns(setting.place)
     sides = {**names, beside: few[0]}
