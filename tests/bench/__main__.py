@@ -36,7 +36,7 @@ KINDS = {
     "upsert": "upserts",
     "calls": "system calls",
 }
-"""Modules of this package, in the order they are run."""
+"""Modules of this package, in the order they are run. What needs more than this host is a module, too: ``measure`` may skip."""
 MILLION = 1_000_000
 MILLION_IMAGE_BYTES = 128 << 30
 
@@ -147,7 +147,7 @@ def _found(rows: list[Row], where: str, quick: bool) -> dict[str, Any]:
 
 def _write(path: str, found: dict[str, Any]) -> None:
     with open(path, "w") as file:
-        json.dump(found, file, indent=2)
+        json.dump(found, file, indent=1)
         file.write("\n")
 
 

@@ -110,12 +110,25 @@ class Row:
         told: dict[str, Any] = {"name": self.name, "unit": self.unit}
         if self.skipped:
             return told | {"skipped": self.skipped}
-        told["sides"] = {name: {"number": self.number(name), "rounds": values} for name, values in self.sides.items()}
+        told["sides"] = {
+            name: {"number": _short(self.number(name)), "rounds": [_short(value) for value in values]}
+            for name, values in self.sides.items()
+        }
         told["comparisons"] = [
-            {"against": it.goal.against, "ratio": it.ratio, "least": it.goal.least, "most": it.goal.most, "met": it.met}
+            {
+                "against": it.goal.against,
+                "ratio": _short(it.ratio),
+                "least": it.goal.least,
+                "most": it.goal.most,
+                "met": it.met,
+            }
             for it in self.comparisons()
         ]
         return told | {"missing": self.missing} | self.detail
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.5g}")
 
 
 def number(value: float) -> str:

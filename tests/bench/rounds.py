@@ -55,10 +55,7 @@ def _round(setting: Setting, place: str, submitted: Turns, drained: Turns) -> di
                 **_of(SUBMITTERS, others, lambda peer: peer.submit_many(jobs)),
             }
         )
-    for name in WORKERS:
-        if name in others and name not in SUBMITTERS and name not in drained.missing:
-            peer = others[name]
-            peer.submit_many(slices * _share(peer, jobs))
+    _fill(drained, others, slices, jobs)
     for _ in range(slices):
         drained.go(
             {
@@ -70,6 +67,16 @@ def _round(setting: Setting, place: str, submitted: Turns, drained: Turns) -> di
     for peer in others.values():
         peer.close()
     return compared(product.shape(spool.root), product.shape(by_hand.root))
+
+
+def _fill(drained: Turns, others: dict[str, peers.Peer], slices: int, jobs: int) -> None:
+    """Give the peers whose submits are not measured something to drain."""
+    for name in WORKERS:
+        if name in others and name not in SUBMITTERS and name not in drained.missing:
+            try:
+                others[name].submit_many(slices * _share(others[name], jobs))
+            except Exception as error:
+                drained.drop(name, error)
 
 
 def _share(peer: peers.Peer, jobs: int) -> int:

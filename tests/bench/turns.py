@@ -42,7 +42,8 @@ class Turns:
 
     def drop(self, name: str, error: Exception) -> None:
         """Leave a side out, with all it did."""
-        self.missing[name] = f"{type(error).__name__}: {error}".strip().splitlines()[0][:150]
+        kind = "" if type(error) in (RuntimeError, ModuleNotFoundError) else f"{type(error).__name__}: "
+        self.missing[name] = f"{kind}{error}".strip().splitlines()[0][:150]
         self.numbers.pop(name, None)
 
 

@@ -19,9 +19,10 @@ def measure(setting: Setting) -> list[Row]:
     deep, shallow = setting.sizes.deep, setting.sizes.shallow
     place = f"{setting.place}/waiting"
     sample = mould.queued_sample(f"{place}-sample")
+    # The few first: what is oldest is the first to leave the page cache, and the many must not be at a disadvantage.
+    few = [mould.filled(f"{place}-few-{n:03}", sample, shallow, PER_MINUTE) for n in range(setting.sizes.rounds)]
     spread = mould.filled(f"{place}-spread", sample, deep, PER_MINUTE)
     heap = mould.filled(f"{place}-heap___", sample, deep, deep)
-    few = [mould.filled(f"{place}-few-{n:03}", sample, shallow, PER_MINUTE) for n in range(setting.sizes.rounds)]
     names = {f"{deep:,} waiting": spread, f"{deep:,} in one minute": heap}
     beside = f"{shallow:,} waiting"
     rates, firsts = Turns(setting.place), Turns(setting.place)
