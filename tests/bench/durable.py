@@ -65,10 +65,7 @@ def _threads(setting: Setting) -> Row:
             }
         )
     goals = [Goal(ONE_THREAD, least=4), *(Goal(name, least=2) for name in SQLITE)]
-    return Row(
-        f"durable submit, {THREADS} threads", "jobs/s", turns.numbers, goals, missing=turns.missing,
-        detail={"threads": THREADS},
-    )  # fmt: skip
+    return Row(f"durable submit, {THREADS} threads", "jobs/s", turns.numbers, goals, missing=turns.missing)
 
 
 def _each(names: tuple[str, ...], work: Callable[[str], float]) -> dict[str, Callable[[], float]]:
@@ -82,8 +79,8 @@ def _submit(spool: Spool, jobs: int) -> None:
 
 def _shared(name: str, place: str, count: int) -> tuple[list[Peer], Callable[[], None]]:
     """A peer for each of ``count`` threads: one for all where it allows that, else one each on the same files."""
-    first = peers.PEERS[name](f"{place}-{name.replace(' ', '-')}", _NO_SERVERS)
-    own = [first] if first.threads else [first, *(_another(name, place) for _ in range(count - 1))]
+    first = _open(name, place)
+    own = [first] if first.threads else [first, *(_open(name, place) for _ in range(count - 1))]
 
     def close() -> None:
         for peer in own:
@@ -92,16 +89,13 @@ def _shared(name: str, place: str, count: int) -> tuple[list[Peer], Callable[[],
     return own * (count // len(own)), close
 
 
-def _another(name: str, place: str) -> Peer:
-    return peers.PEERS[name](f"{place}-{name.replace(' ', '-')}", _NO_SERVERS)
-
-
-_NO_SERVERS = Servers("")
+def _open(name: str, place: str) -> Peer:
+    return peers.PEERS[name](f"{place}-{name.replace(' ', '-')}", Servers(place))  # none of these asks for a server
 
 
 def _peer_threads(name: str, place: str, jobs: int) -> float:
     each, close = _shared(name, place, THREADS)
-    spent = by_threads(THREADS, lambda number: each[number].submit_many(jobs // THREADS) and None)
+    spent = by_threads(THREADS, lambda number: each[number].submit_many(jobs // THREADS))
     close()
     return jobs / spent
 
@@ -121,7 +115,7 @@ def _processes(setting: Setting) -> Row:
 
 def _by_processes(count: int, peer: str, place: str, jobs: int) -> float:
     if peer:
-        _another(peer, place).close()  # its tables are there when they begin
+        _open(peer, place).close()  # its tables are there when they begin
     spans = crew.run(count, "tests.bench.durable:submit_here", peer, place, jobs)
     return jobs * count / (max(ended for _, ended in spans) - min(began for began, _ in spans))
 
@@ -129,7 +123,7 @@ def _by_processes(count: int, peer: str, place: str, jobs: int) -> float:
 def submit_here(peer: str, place: str, jobs: int) -> Callable[[], tuple[float, float]]:
     """Submit jobs in this process, to a spool or a peer; gives when it began and ended."""
     if peer:
-        work = _another(peer, place).submit_many
+        work = _open(peer, place).submit_many
     else:
         work = partial(product.submit, Spool.open(place))
     work(1)  # what is done once
@@ -155,10 +149,8 @@ def _drain(setting: Setting) -> Row:
 
 def _drain_here(root: str, jobs: int) -> float:
     """By a worker with eight slots: from the first job in hand until all are finished and the worker has ended."""
-    spool = Spool.init(root, durability="none")
-    product.submit(spool, jobs)
-    make_durable(root)
-    spool = Spool.open(root)
+    spool = Spool.init(root, durability="durable")
+    by_threads(THREADS, lambda _: _submit(spool, jobs // THREADS))
     marks: list[float] = []
     guard = threading.Lock()
 
@@ -177,18 +169,6 @@ def _drain_here(root: str, jobs: int) -> float:
     if len(marks) != jobs or worker.tally.handled != jobs:
         raise RuntimeError(f"{worker.tally.handled} jobs were drained, not {jobs}")
     return jobs / (ended - marks[0])
-
-
-def make_durable(root: str) -> None:
-    """Have what is done from now on in a spool made durable: what was there before was quicker to make without."""
-    path = f"{root}/spool.json"
-    with open(path, "rb") as file:
-        data = file.read()
-    changed = data.replace(b'"durability": "none"', b'"durability": "durable"')
-    if changed == data:
-        raise RuntimeError("spool.json does not say its durability as it used to")
-    with open(path, "wb") as file:
-        file.write(changed)
 
 
 def _drain_peer(name: str, place: str, jobs: int) -> float:

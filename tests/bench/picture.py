@@ -87,4 +87,7 @@ def _lay_out(axes: plt.Axes, bars: list[tuple[Row, Comparison]]) -> None:
     for spine in axes.spines.values():
         spine.set_visible(False)
     title = f"{sum(bool(it.met) for _, it in bars)} of {len(bars)} goals met: how many times as good as its goal each measurement is"
-    axes.set_title(title, fontsize=10.5, x=_NAMES, ha="left", color=INK, pad=14)
+    axes.set_title(title, fontsize=10.5, x=_NAMES, ha="left", color=INK, pad=32)
+    explained = "At each bar: the product's number by that of what it stands beside, or its number itself. Left of the line the goal is missed."
+    below_title = 1 + 0.32 / axes.figure.get_figheight()
+    axes.text(_NAMES, below_title, explained, transform=axes.transAxes, fontsize=8, color=INK)

@@ -47,7 +47,7 @@ class Turns:
         self.numbers.pop(name, None)
 
 
-def by_threads(count: int, work: Callable[[int], None]) -> float:
+def by_threads(count: int, work: Callable[[int], object]) -> float:
     """Do work in so many threads at once, each told its number; gives the seconds. Raises what the first raised."""
     barrier = threading.Barrier(count + 1)
     failures: list[BaseException] = []
