@@ -98,8 +98,7 @@ def _record(claims: Claims, batch_id: str, job_type: str, shared: Mapping[str, A
         "workspaceId": claims.settings.workspace_id,
         "createdAt": durations.rfc3339(ids.created_ms(batch_id)),
         "requestedCount": 0,
-        "metadata": submitting.checked_metadata(shared.get("metadata")),
-        **submitting.lineage(shared),
+        **submitting.said_of({**shared, "max_attempts": None}),
     }
 
 

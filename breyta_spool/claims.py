@@ -36,6 +36,7 @@ from breyta_spool.results import Outcome
 from breyta_spool.states import Status
 from breyta_spool.turns import Turn
 
+_FIRST = Status(states.QUEUED, 0)
 LEFTOVER_SECONDS = 86_400
 """How old something in tmp/ must be before it counts as left behind."""
 
@@ -87,12 +88,9 @@ class Claims:
                 won.append(held)
             return held is not None
 
-        with self._turn(job_type) as wait_for_turn:
+        with Turn(self.tree.lock("claim." + job_type) if self.settings.locks else "") as wait_for_turn:
             queue.take(attempt, wait_for_turn)
         return won[0] if won else None
-
-    def _turn(self, job_type: str) -> Turn:
-        return Turn(self.tree.lock(f"claim.{job_type}") if self.settings.locks else "")
 
     def _try(
         self,
@@ -103,7 +101,10 @@ class Claims:
         lease_ms: int,
         in_process: bool,
     ) -> Held | None:
-        job_dir = self.tree.job(job_id)
+        try:
+            job_dir = self.index.job_dir(job_id)
+        except Damaged:
+            return None  # a link in its place: readers of the job itself are told
         leased = self._win(job_dir, job_id, job_type)
         if leased is None:
             return None
@@ -127,11 +128,7 @@ class Claims:
 
     def _win(self, job_dir: str, job_id: str, job_type: str) -> Status | None:
         """Rename the status file to leased with a new token; None when the job cannot be had."""
-        queued = Status(states.QUEUED, 0)
-        try:
-            self.index.job_dir(job_id)
-        except Damaged:
-            return None  # a link in its place: readers of the job itself are told
+        queued = _FIRST
         for _ in range(3):
             leased = Status(states.LEASED, queued.attempt + 1, ids.new_token())
             try:
@@ -155,32 +152,28 @@ class Claims:
     def _write_claim(
         self, directory: AttemptDir, worker_id: str, labels: dict[str, Any], lease_ms: int, in_process: bool
     ) -> None:
-        try:
-            files.make_dir(directory.path)
-        except FileExistsError:  # left by a claim that was undone half-way, or planted
-            directory.check_place()
         now = outputs.now()
         claim = {
             "jobId": directory.job_id,
             "attempt": directory.attempt,
             "workerId": worker_id,
-            "workerLabels": labels,
             "leaseMs": lease_ms,
             "claimedAt": now,
-            "startedAt": now if in_process else None,
             "host": self._host,
             "pid": os.getpid(),
         }
-        path = f"{directory.path}/{paths.CLAIM}"
+        if labels:
+            claim["workerLabels"] = labels
+        if in_process:
+            claim["startedAt"] = now
         try:
-            files.write_new(path, jsonio.record(claim))
-        except FileExistsError:
-            files.replace(path, jsonio.record(claim))
+            files.write_new(directory.claim, jsonio.record(claim))
+        except FileExistsError:  # left by a claim that was undone half-way, or planted
+            files.replace(directory.claim, jsonio.record(claim))
 
     def _unclaim(self, directory: AttemptDir, job_type: str) -> None:
         """Undo a claim whose handler has not begun, so that it does not count as an attempt."""
-        files.unlink(f"{directory.path}/{paths.CLAIM}")
-        files.remove_dir_if_empty(directory.path)
+        files.unlink(directory.claim)
         back = Status(states.QUEUED, directory.attempt - 1)
         if files.swap(directory.job_dir, directory.status_name, back.name):
             after = self._cancelled_meanwhile(directory.job_dir, back)
@@ -229,8 +222,7 @@ class Claims:
         return cancel
 
     def _change_lease(self, directory: AttemptDir, lease_ms: int) -> None:
-        path = f"{directory.path}/{paths.CLAIM}"
-        directory.check_place()
+        path = directory.claim
         try:
             claim = jsonio.parse_object(looking.read(path, jobs.RECORD_LIMIT), path, jsonio.RECORD_DEPTH)
         except InvalidInput as error:
@@ -268,8 +260,7 @@ class Claims:
 
     def _publish(self, directory: AttemptDir, outcome: Outcome, data: bytes) -> None:
         """Write the result and make it count. Raises LeaseLost, OSError."""
-        result = f"{directory.path}/{paths.RESULT}"
-        directory.check_place()
+        result = directory.result
         try:
             files.write_new(result, data)
         except FileExistsError:
@@ -283,8 +274,7 @@ class Claims:
             self._replace(result, data)
         except FileNotFoundError:
             directory.check_held()  # the whole job may have been taken away
-            files.make_dirs(directory.path, directory.job_dir)  # or its handler has removed the attempt
-            files.write_new(result, data)
+            raise
         ended = Status(outcome.status, directory.attempt)
         done = files.swap(directory.job_dir, directory.status_name, ended.name)
         if not done and not finishing.counts(directory, ended, data):
@@ -306,6 +296,7 @@ class Claims:
         job_dir = self.tree.job(job_id)
         yield from (f"{job_dir}/{name}" for name in (paths.JOB, paths.PAYLOAD, paths.CANCEL))
         if attempt:
+            yield from (f"{job_dir}/{name}" for name in (paths.claim_name(attempt), paths.result_name(attempt)))
             yield from finishing.tree_of(f"{job_dir}/{paths.attempt_name(attempt)}")
         yield from finishing.with_parents(job_dir, root=self.tree.root)
 

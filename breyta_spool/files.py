@@ -31,6 +31,13 @@ _CHUNK = 1 << 20
 
 def _do(operation: str, path: str, call: Callable[..., T], *args: Any) -> T:
     """One change of the disk."""
+    try:
+        if hook is not None:
+            hook(operation, path)
+        return call(*args)
+    except OSError as error:
+        if error.errno != errno.ESTALE:
+            raise
 
     def change() -> T:
         if hook is not None:
@@ -48,7 +55,7 @@ def make_dir(path: str, mode: int = 0o777) -> None:
 def make_own_dir(path: str, mode: int = 0o777) -> None:
     """Make a directory of a name that nobody else can make. Raises FileExistsError when something else has it."""
     try:
-        make_dir(path, mode)
+        _do("mkdir", path, os.mkdir, path, mode)
     except FileExistsError:
         # RACE: an NFS server that loses its power after it has done as it was told cannot say so. The client asks
         # again when it is back, and is told that there is such a directory: ours.
@@ -82,14 +89,18 @@ def make_dirs(path: str, top: str, *, in_spool: bool = False) -> None:
 def write_new(path: str, data: bytes, mode: int = 0o666) -> None:
     """Write a file that must not exist yet. On failure none is left. Raises FileExistsError."""
     fd = _do("create", path, os.open, path, _NEW, mode)
-    try:
-        if data:
+    if data:
+        try:
             _write_all(fd, path, data)
-    except BaseException:
-        os.close(fd)
+        except BaseException:
+            os.close(fd)
+            forget(path)
+            raise
+    try:
+        os.close(fd)  # NFS reports a full disk only here
+    except OSError:
         forget(path)
         raise
-    _close_new(fd, path)
 
 
 def _write_all(fd: int, path: str, data: bytes) -> None:
@@ -100,12 +111,18 @@ def _write_all(fd: int, path: str, data: bytes) -> None:
         written += os.write(fd, data[written:])
 
 
-def _close_new(fd: int, path: str) -> None:
+def make_empty(path: str) -> None:
+    """Make an empty file that must not exist yet. Raises FileExistsError."""
+    _do("create", path, _make_empty, path)
+
+
+def _make_empty(path: str) -> None:
     try:
-        os.close(fd)  # NFS reports a full disk only here
-    except OSError:
-        forget(path)
-        raise
+        os.mknod(path, 0o666)  # the same as to open and close it, in one call
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        os.close(os.open(path, _NEW, 0o666))  # a file system that makes files only by opening them
 
 
 @contextmanager
@@ -121,7 +138,11 @@ def writing_new(path: str) -> Iterator[Callable[[bytes], None]]:
         os.close(fd)
         forget(path)
         raise
-    _close_new(fd, path)
+    try:
+        os.close(fd)
+    except OSError:
+        forget(path)
+        raise
 
 
 def aside_of(path: str) -> str:

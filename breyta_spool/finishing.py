@@ -12,7 +12,7 @@ from breyta_spool import files, jobs, jsonio, looking, outputs, paths
 from breyta_spool.errors import Damaged, InvalidInput
 from breyta_spool.outputs import AttemptDir
 from breyta_spool.records import ResultRecord, read_fields
-from breyta_spool.results import Outcome
+from breyta_spool.results import EXITED_WELL, Outcome
 from breyta_spool.states import Status
 
 
@@ -20,10 +20,12 @@ def result_of(
     directory: AttemptDir, outcome: Outcome, attached: list[dict[str, Any]], worker_info: dict[str, Any]
 ) -> bytes:
     """The bytes of result.json. Raises InvalidInput for what its readers would refuse."""
-    known = [described.get("resourceUri") for described in attached]
-    artifacts = attached + [
-        a for a in outcome.artifacts if not (isinstance(a, dict) and a.get("resourceUri", a) in known)
-    ]
+    artifacts = attached
+    if outcome.artifacts:
+        known = [described.get("resourceUri") for described in attached]
+        artifacts = attached + [
+            a for a in outcome.artifacts if not (isinstance(a, dict) and a.get("resourceUri", a) in known)
+        ]
     fields = {
         "jobId": directory.job_id,
         "attempt": directory.attempt,
@@ -37,6 +39,8 @@ def result_of(
         "completedAt": outputs.now(),
     }
     data = jsonio.record(fields, "the result")
+    if outcome is EXITED_WELL:
+        return data  # nothing in it comes from a handler
     try:
         # What its readers would refuse must not be accepted.
         if len(data) > jobs.RESULT_LIMIT:
@@ -51,9 +55,9 @@ def result_of(
 
 def link_outcome(job_dir: str, number: int, with_artifacts: bool) -> None:
     """Point result.json and artifacts of a job at those of the attempt that counted. Raises OSError."""
-    attempt = paths.attempt_name(number)
     with suppress(FileExistsError):
-        files.symlink(f"{attempt}/{paths.RESULT}", f"{job_dir}/{paths.RESULT}")
+        files.symlink(paths.result_name(number), f"{job_dir}/{paths.RESULT}")
+    attempt = paths.attempt_name(number)
     if with_artifacts and os.path.isdir(f"{job_dir}/{attempt}/{paths.ARTIFACTS}"):
         with suppress(FileExistsError):
             files.symlink(f"{attempt}/{paths.ARTIFACTS}", f"{job_dir}/{paths.ARTIFACTS}")
@@ -63,7 +67,7 @@ def counts(directory: AttemptDir, ended: Status, data: bytes) -> bool:
     """Whether the result counts after all: the reply to a rename can be lost. Then it is ours, to the byte."""
     if ended.name not in looking.names_if_any(directory.job_dir):
         return False
-    return looking.read(f"{directory.path}/{paths.RESULT}", jobs.RESULT_LIMIT) == data
+    return looking.read(directory.result, jobs.RESULT_LIMIT) == data
 
 
 def tree_of(directory: str) -> Iterator[str]:

@@ -182,6 +182,8 @@ def _why_not(program: str, error: OSError) -> str:
 def write_job_dir(held: Held, root: str) -> None:
     """Make BREYTA_JOB_DIR: the job, its payload and the context of the helper commands. Raises OSError."""
     directory, request = held.dir, held.request
+    directory.check_place()
+    files.make_dirs(directory.path, directory.job_dir)
     files.make_own_dir(directory.work)
     job = {
         **request.to_map(),
@@ -313,7 +315,7 @@ class PythonHandler:
         try:
             said = self._function(job)
             if said is None:
-                return Outcome(states.SUCCEEDED, "handler exited successfully")
+                return results.EXITED_WELL
             if not isinstance(said, dict):
                 return results.failed(
                     f"the handler returned {jsonio.kind_of(said)}, not an object or None",
@@ -334,7 +336,7 @@ class PythonHandler:
             return results.failed("lease lost", LOST)
         except SystemExit as error:  # as if it were a program of its own
             if not error.code:
-                return Outcome(states.SUCCEEDED, "handler exited successfully")
+                return results.EXITED_WELL
             status = error.code if isinstance(error.code, int) else 1
             message = str(error.code) if status != error.code else f"handler exited with status {status}"
             return results.failed(message, results.HANDLER_FAILED, {"exitCode": status})
@@ -354,7 +356,7 @@ class PythonHandler:
         import traceback
 
         with suppress(OSError):
-            files.append(f"{run.held.dir.path}/{paths.LOG}", traceback.format_exc().encode(errors="replace"))
+            run.held.dir.append(paths.LOG, traceback.format_exc().encode(errors="replace"))
 
 
 def load_function(reference: str) -> Callable[[ActiveJob], Any]:

@@ -57,25 +57,31 @@ class Index:
 
         Looked at once for each directory, not each time: what is below a minute, a bucket or a batch is much.
         """
-        if directory not in self._real:
-            looking.check_no_link(self.tree.root, directory[len(self.tree.root) + 1 :])
-            if len(self._real) > _WAYS:
-                self._real.clear()
-            if os.path.lexists(directory):
-                self._real.add(directory)
+        if directory in self._real:
+            return directory
+        looking.check_no_link(self.tree.root, directory[len(self.tree.root) + 1 :])
+        if len(self._real) > _WAYS:
+            self._real.clear()
+        if os.path.lexists(directory):
+            self._real.add(directory)
         return directory
 
     def job_dir(self, job_id: str) -> str:
         """A job's directory, for whoever goes on to its files. Raises Damaged for a link in its place or on the way."""
         job_dir = self.tree.job(job_id)
-        looking.check_no_link(self.check_way(os.path.dirname(job_dir)), job_id)
+        self.check_way(job_dir.rpartition("/")[0])
+        looking.check_directory(job_dir)
         return job_dir
 
-    def _bucket(self, index_list: str, job_id: str) -> None:
-        try:
-            self.check_way(self.tree.bucket(index_list, job_id))
-        except Damaged as error:  # of the index, not of the job
-            raise OSError(errno.ELOOP, "a link where a directory was expected", error.details["path"]) from None
+    def _entry(self, index_list: str, job_id: str) -> str:
+        """Where a job's entry is in a list, the way to it checked. Raises OSError for a link on the way."""
+        bucket = self.tree.bucket(index_list, job_id)
+        if bucket not in self._real:
+            try:
+                self.check_way(bucket)
+            except Damaged as error:  # of the index, not of the job
+                raise OSError(errno.ELOOP, "a link where a directory was expected", error.details["path"]) from None
+        return f"{bucket}/{job_id}"
 
     def add(self, job_id: str, job_type: str) -> str:
         """Make the entry of a job that is about to be published; gives its path."""
@@ -83,8 +89,7 @@ class Index:
 
     def put(self, job_id: str, index_list: str) -> str:
         """Make a job's entry in a list, unless it is there; gives its path."""
-        entry = self.tree.entry(index_list, job_id)
-        self._bucket(index_list, job_id)
+        entry = self._entry(index_list, job_id)
         self._link(job_id, entry)
         return entry
 
@@ -121,9 +126,7 @@ class Index:
 
     def move(self, job_id: str, source: str, destination: str, *, make: bool = True) -> None:
         """Move a job's entry from one list to another; ``make`` it there when it is missing."""
-        old, new = self.tree.entry(source, job_id), self.tree.entry(destination, job_id)
-        self._bucket(source, job_id)
-        self._bucket(destination, job_id)
+        old, new = self._entry(source, job_id), self._entry(destination, job_id)
         try:
             files.rename(old, new)
         except FileNotFoundError:

@@ -73,7 +73,7 @@ class Rules:
         if not needs_result:
             return True
         try:
-            result = os.lstat(f"{job_dir}/attempt-1/{paths.RESULT}")
+            result = os.lstat(f"{job_dir}/{paths.result_name(1)}")
         except OSError:
             return False
         return paths.RESULT in listed and stat.S_ISREG(result.st_mode) and result.st_size > 0
@@ -139,7 +139,7 @@ class Rules:
         try:
             accepted = jobs.accepted_result(job_dir, status)
             if self.contents and accepted is not None:
-                read_fields(ResultRecord, accepted, f"{attempt}/{paths.RESULT}")
+                read_fields(ResultRecord, accepted, f"{job_dir}/{paths.result_name(status.attempt)}")
         except Damaged as error:
             yield "result-damaged", error.message
             return
@@ -155,10 +155,11 @@ class Rules:
             yield from self._artifacts(job_dir, accepted.get("artifacts", []))
 
     def _links(self, job_dir: str, status: Status, listed: Names) -> Iterator[tuple[str, str]]:
-        for name in (paths.RESULT, paths.ARTIFACTS):
+        artifacts = f"{paths.attempt_name(status.attempt)}/{paths.ARTIFACTS}"
+        for name, right in ((paths.RESULT, paths.result_name(status.attempt)), (paths.ARTIFACTS, artifacts)):
             if name in listed:
                 target = link_target(f"{job_dir}/{name}")
-                if target != f"{paths.attempt_name(status.attempt)}/{name}":
+                if target != right:
                     yield "link-wrong", f"{name} is {f'a link to {target}' if target else 'not a link'}"
 
     # -- artifacts ----------------------------------------------------------------------------------

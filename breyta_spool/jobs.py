@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from typing import Any
 
 from breyta_spool import durations, ids, jsonio, looking, outputs, paths, states
@@ -28,8 +27,6 @@ _ENDS = 1 << 16
 _LINES = 100
 """How far back from the end of its file the last report is looked for."""
 Fields = dict[str, Any]
-
-_ATTEMPT = re.compile(r"attempt-([1-9][0-9]{0,5})")
 
 
 def load_request(job_dir: str, payload_limit: int) -> tuple[JobRecord, bytes]:
@@ -72,10 +69,9 @@ def _fields(path: str, limit: int) -> Fields | None:
 
 def load_claim(job_dir: str, attempt: int) -> ClaimRecord | None:
     """Who took the lease of an attempt; None when that was not written, not yet, or not to its end."""
+    fields = _claim(job_dir, attempt)
     try:
-        looking.check_no_link(job_dir, paths.attempt_name(attempt))
-        fields = _claim(job_dir, attempt)
-        return read_fields(ClaimRecord, fields, paths.CLAIM) if fields else None
+        return read_fields(ClaimRecord, fields, paths.claim_name(attempt)) if fields else None
     except Damaged:
         return None
 
@@ -84,14 +80,14 @@ def _claim(job_dir: str, attempt: int) -> Fields | None:
     # Its writer makes it after the rename that counts, in place: a reader may meet it empty, and a crash may leave it
     # so. Nothing but the lease's duration rests on it.
     try:
-        return _fields(f"{job_dir}/{paths.attempt_name(attempt)}/{paths.CLAIM}", RECORD_LIMIT)
+        return _fields(f"{job_dir}/{paths.claim_name(attempt)}", RECORD_LIMIT)
     except Damaged:
         return None
 
 
 def load_result(job_dir: str, attempt: int) -> ResultRecord | None:
     """The result of an attempt; None when there is none. Raises Damaged, also for a torn one."""
-    path = f"{job_dir}/{paths.attempt_name(attempt)}/{paths.RESULT}"
+    path = f"{job_dir}/{paths.result_name(attempt)}"
     fields = _fields(path, RESULT_LIMIT)
     return None if fields is None else read_fields(ResultRecord, fields, path)
 
@@ -100,7 +96,7 @@ def check_result(job_dir: str, status: states.Status) -> None:
     """Raise Damaged when a job that must have a result has none that can be read."""
     fields = accepted_result(job_dir, status)
     if fields is not None:
-        read_fields(ResultRecord, fields, f"{job_dir}/{paths.attempt_name(status.attempt)}/{paths.RESULT}")
+        read_fields(ResultRecord, fields, f"{job_dir}/{paths.result_name(status.attempt)}")
 
 
 def accepted_result(job_dir: str, status: states.Status) -> Fields | None:
@@ -112,8 +108,7 @@ def accepted_result(job_dir: str, status: states.Status) -> Fields | None:
     if not needs_result(status) and status.state != states.CANCELLED:
         return None
     try:
-        looking.check_no_link(job_dir, paths.attempt_name(status.attempt))
-        result = _fields(f"{job_dir}/{paths.attempt_name(status.attempt)}/{paths.RESULT}", RESULT_LIMIT)
+        result = _fields(f"{job_dir}/{paths.result_name(status.attempt)}", RESULT_LIMIT)
     except Damaged:
         if needs_result(status):
             raise
@@ -136,6 +131,7 @@ def _progress(job_dir: str, attempt: int, trusting: bool, goes_on: bool) -> tupl
     """The last progress report of an attempt, and when its handler was started."""
     path = f"{job_dir}/{paths.attempt_name(attempt)}/{paths.PROGRESS}"
     try:
+        looking.check_directory(os.path.dirname(path))
         head, tail = looking.read_ends(path, _ENDS, outputs.LINE_LIMIT + _ENDS, may_come=goes_on)
     except (FileNotFoundError, Damaged):
         return None, None
@@ -184,8 +180,8 @@ def load_job(job_dir: str, status: states.Status, listed: list[str], payload_lim
 def _job_fields(job_dir: str, status: states.Status, listed: list[str], payload_limit: int, trusting: bool) -> Fields:
     request, payload = _request(job_dir, payload_limit)
     result = accepted_result(job_dir, status)
-    numbers = sorted(int(match[1]) for name in listed if (match := _ATTEMPT.fullmatch(name)))
-    read = [_attempt(job_dir, number, status, result, trusting) for number in numbers if number <= status.attempt]
+    numbers = [number for number in paths.attempts_of(listed) if number <= status.attempt]
+    read = [_attempt(job_dir, number, status, listed, result, trusting) for number in numbers]
     attempts = [attempt for attempt, _ in read]
     last, progress = read[-1] if read and attempts[-1]["attempt"] == status.attempt else (_NO_ATTEMPT, None)
     # The server's clock may tick in steps of some milliseconds: no job was heard of before it was claimed.
@@ -222,9 +218,14 @@ _NO_ATTEMPT: Fields = {"startedAt": None}
 
 
 def _attempt(
-    job_dir: str, number: int, status: states.Status, result: Fields | None, trusting: bool
+    job_dir: str, number: int, status: states.Status, listed: list[str], result: Fields | None, trusting: bool
 ) -> tuple[Fields, Fields | None]:
-    claim, progress, started = _said_by(job_dir, number, trusting, status.state == states.LEASED)
+    claim = _claim(job_dir, number) or {}
+    if not trusting and load_claim(job_dir, number) is None:
+        claim = {}
+    progress, started = None, None
+    if paths.attempt_name(number) in listed:
+        progress, started = _progress(job_dir, number, trusting, status.state == states.LEASED)
     fields: Fields = {
         "attempt": number,
         "startedAt": started or claim.get("startedAt"),
@@ -238,18 +239,6 @@ def _attempt(
     elif result:
         fields |= {"completedAt": result.get("completedAt"), "error": result.get("error")}
     return fields, progress
-
-
-def _said_by(job_dir: str, number: int, trusting: bool, goes_on: bool) -> tuple[Fields, Fields | None, str | None]:
-    """The claim of an attempt, its last progress report, and when its handler was started."""
-    try:
-        looking.check_no_link(job_dir, paths.attempt_name(number))
-    except Damaged:
-        return {}, None, None
-    claim = _claim(job_dir, number) or {}
-    if not trusting and load_claim(job_dir, number) is None:
-        claim = {}
-    return claim, *_progress(job_dir, number, trusting, goes_on)
 
 
 def _in_process(last: Fields) -> str | None:

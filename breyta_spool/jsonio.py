@@ -42,14 +42,14 @@ def parse(text: str | bytes, what: str, depth: int = MAX_DEPTH) -> Any:
 
     Raises InvalidInput when it is not JSON, not UTF-8, holds NaN or Infinity, or nests deeper than ``depth``.
     """
-    if not text.strip():
-        raise InvalidInput(f"{what} is empty, not JSON")
     try:
         decoded = text.decode() if isinstance(text, bytes) else text
         value = _decode(decoded)
         if decoded.count("[") + decoded.count("{") > depth:  # fewer brackets cannot nest deeper
             check_depth(value, what, depth)
     except json.JSONDecodeError as error:
+        if not text.strip():
+            raise InvalidInput(f"{what} is empty, not JSON") from None
         raise InvalidInput(
             f"{what} is not valid JSON: {error.msg.removesuffix(' at')} at line {error.lineno}, column {error.colno}"
         ) from None
@@ -181,6 +181,12 @@ def _lines_of(text: _Text) -> Iterator[Any]:
 _CONTAINERS = (dict, list, tuple)
 
 
+def check_depth_of(data: bytes, value: Any, what: str) -> None:
+    """The same as ``check_depth`` for a value and its JSON: with few brackets in that it cannot nest deep."""
+    if data.count(b"[") + data.count(b"{") > MAX_DEPTH:
+        check_depth(value, what)
+
+
 def check_depth(value: Any, what: str, depth: int = MAX_DEPTH) -> None:
     """Raise InvalidInput when a value nests deeper than ``depth``. Costs one visit to each container."""
     level = [value] if isinstance(value, _CONTAINERS) else []
@@ -208,7 +214,16 @@ def compact(value: Any, what: str = "the value") -> bytes:
 
 def record(fields: dict[str, Any], what: str = "the record") -> bytes:
     """An object with one field a line and each value on that line: good to read, to grep and to diff."""
-    lines = [_key(name) + _line(value, what) for name, value in fields.items()]
+    lines = []
+    for name, value in fields.items():
+        # What records are mostly made of, without the detour through an encoder.
+        kind = type(value)
+        if kind is str:
+            lines.append(_key(name) + _quote(value))
+        elif kind is int or value is None or (kind is dict and not value):
+            lines.append(f"{_key(name)}{'null' if value is None else value}")
+        else:
+            lines.append(_key(name) + _line(value, what))
     text = "{\n" + ",\n".join(lines) + "\n}\n" if lines else "{}\n"
     try:
         return text.encode()
@@ -228,16 +243,6 @@ def _key(name: str) -> str:
 
 
 def _line(value: Any, what: str) -> str:
-    # What records are mostly made of, without the detour through an encoder.
-    kind = type(value)
-    if kind is str:
-        return _quote(value)
-    if value is None:
-        return "null"
-    if kind is int:
-        return str(value)
-    if not value and kind is dict:
-        return "{}"
     try:
         return _encode(value)
     except (TypeError, ValueError, RecursionError) as error:

@@ -23,17 +23,23 @@ READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _WALK = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY
 _NO_DIRECTORY = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _STALE_TRIES = 4
+_SMALL = 1 << 13
 
 
 def again_if_stale(call: Callable[..., T], *args: Any) -> T:
     """Do something, and again while the answer is ESTALE: NFS says so when what was meant was replaced under us."""
+    try:
+        return call(*args)
+    except OSError as error:
+        if error.errno != errno.ESTALE:
+            raise
     for attempt in range(_STALE_TRIES):
+        time.sleep(0.01 * 4**attempt)
         try:
             return call(*args)
         except OSError as error:
             if error.errno != errno.ESTALE:
                 raise
-            time.sleep(0.01 * 4**attempt)
     return call(*args)
 
 
@@ -88,17 +94,28 @@ def read(path: str, limit: int) -> bytes:
 def _read(path: str, limit: int) -> bytes:
     fd = _open(path)
     try:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            raise Damaged(f"{path} is not a regular file", path=path)
-        if found.st_size > limit:
-            raise Damaged(f"{path} has {found.st_size} bytes; at most {limit} are expected there", path=path)
-        data = os.read(fd, found.st_size + 1)
-        while len(data) < found.st_size and (more := os.read(fd, found.st_size + 1 - len(data))):
-            data += more
-        return data
+        # Most are small: to read on to the end is cheaper than to ask first how much there is.
+        data = os.read(fd, _SMALL)
+        more = data and os.read(fd, _SMALL)
+        if data and not more and len(data) <= limit:
+            return data
+        return _rest(fd, path, limit, data + more)
+    except (BlockingIOError, IsADirectoryError):
+        raise Damaged(f"{path} is not a regular file", path=path) from None
     finally:
         os.close(fd)
+
+
+def _rest(fd: int, path: str, limit: int, data: bytes) -> bytes:
+    """The whole of a file of which the first ``data`` was read: one that is large, empty or no file."""
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode):
+        raise Damaged(f"{path} is not a regular file", path=path)
+    if found.st_size > limit or len(data) > limit:
+        raise Damaged(f"{path} has {found.st_size} bytes; at most {limit} are expected there", path=path)
+    while len(data) < found.st_size and (more := os.read(fd, found.st_size - len(data))):
+        data += more
+    return data
 
 
 def read_ends(path: str, head: int, tail: int, *, may_come: bool = True) -> tuple[bytes, bytes]:
@@ -244,12 +261,19 @@ def check_no_link(top: str, place: str) -> None:
     at = top
     for name in place.split("/"):
         at = f"{at}/{name}"
-        try:
-            mode = os.lstat(at).st_mode
-        except FileNotFoundError:
+        if not check_directory(at):
             return
-        if not stat.S_ISDIR(mode):
-            raise Damaged(f"{at} is a link or a file, not a directory", path=at)
+
+
+def check_directory(path: str) -> bool:
+    """The same for one directory; whether it is there."""
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return False
+    if not stat.S_ISDIR(mode):
+        raise Damaged(f"{path} is a link or a file, not a directory", path=path)
+    return True
 
 
 def modified(path: str) -> float:

@@ -44,9 +44,19 @@ class AttemptDir:
         self._used = False
         self.workspace = workspace
         self.path = f"{job_dir}/{paths.attempt_name(attempt)}"
-        self.work = f"{self.path}/{paths.WORK}"
-        self.artifacts = f"{self.path}/{paths.ARTIFACTS}"
+        self.claim = f"{job_dir}/{paths.claim_name(attempt)}"
+        self.result = f"{job_dir}/{paths.result_name(attempt)}"
         self.take(token)
+
+    @property
+    def work(self) -> str:
+        """BREYTA_JOB_DIR, the handler's scratch."""
+        return f"{self.path}/{paths.WORK}"
+
+    @property
+    def artifacts(self) -> str:
+        """Where attached files, values and tables lie."""
+        return f"{self.path}/{paths.ARTIFACTS}"
 
     def take(self, token: str) -> None:
         """Go on under another token, which the status file has been given."""
@@ -62,6 +72,15 @@ class AttemptDir:
         """Raise Damaged when somebody has put a link in the place of a directory that is about to be written into."""
         looking.check_no_link(self.job_dir, f"{paths.attempt_name(self.attempt)}{below}")
 
+    def append(self, name: str, data: bytes) -> None:
+        """Add to a file of the attempt's directory, which is made when it is missing. Raises Damaged, OSError."""
+        self.check_place()
+        try:
+            files.append(f"{self.path}/{name}", data)
+        except FileNotFoundError:
+            files.make_dirs(self.path, self.job_dir)
+            files.append(f"{self.path}/{name}", data)
+
     def report(self, status: str, message: str, details: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
         """Add a progress report; gives it back. Raises LeaseLost, InvalidInput."""
         line = {
@@ -76,8 +95,7 @@ class AttemptDir:
         if len(data) > LINE_LIMIT:
             raise InvalidInput(f"a progress report has at most {LINE_LIMIT} bytes, this one has {len(data)}")
         self.check_held()
-        self.check_place()
-        files.append(f"{self.path}/{paths.PROGRESS}", data)
+        self.append(paths.PROGRESS, data)
         return line
 
     def attach_file(
@@ -92,7 +110,7 @@ class AttemptDir:
         filename = os.path.basename(os.path.abspath(file))
         self.check_held()
         self.check_place(f"/{paths.ARTIFACTS}")
-        files.make_dirs(self.artifacts, self.path)
+        files.make_dirs(self.artifacts, self.job_dir)
         name, (size, sha256) = self._copy(file, _file_name(filename))
         described = {
             "kind": kind,
@@ -136,7 +154,7 @@ class AttemptDir:
         fields = values.fields(self.job_id, name, value, content_type, ttl_seconds)
         self.check_held()
         self.check_place(f"/{paths.ARTIFACTS}/kv")
-        files.make_dirs(f"{self.artifacts}/kv", self.path)
+        files.make_dirs(f"{self.artifacts}/kv", self.job_dir)
         values.write(self.job_dir, addresses.Address(self.workspace, "kv", self.job_id, self.attempt, name), fields)
         described = {
             "kind": kind,
@@ -227,8 +245,7 @@ class AttemptDir:
         data = jsonio.compact(described, "the artifact") + b"\n"
         if len(data) > LINE_LIMIT:
             raise InvalidInput(f"an artifact's description has at most {LINE_LIMIT} bytes, this one has {len(data)}")
-        self.check_place()
-        files.append(f"{self.path}/{paths.ATTACHED}", data)
+        self.append(paths.ATTACHED, data)
         return described
 
 

@@ -17,7 +17,6 @@ BATCH = "batch.json"
 PAYLOAD = "payload.json"
 RESULT = "result.json"
 CANCEL = "cancel.json"
-CLAIM = "claim.json"
 PROGRESS = "progress.jsonl"
 LOG = "handler.log"
 ARTIFACTS = "artifacts"
@@ -79,9 +78,27 @@ def latest_revision(names: list[str]) -> int:
     return max((int(match[1]) for name in names if (match := _REVISION.fullmatch(name))), default=0)
 
 
+def claim_name(attempt: int) -> str:
+    """The file of a job that says who took the lease of an attempt."""
+    return f"claim.{attempt}.json"
+
+
+def result_name(attempt: int) -> str:
+    """The file of a job that says how an attempt ended."""
+    return f"result.{attempt}.json"
+
+
 def attempt_name(attempt: int) -> str:
-    """The directory of an attempt inside its job's."""
+    """The directory of what else an attempt wrote, inside its job's; there is none when there was nothing else."""
     return f"attempt-{attempt}"
+
+
+_OF_ATTEMPT = re.compile(r"(?:attempt-|claim\.)([1-9][0-9]{0,5})(?:\.json)?")
+
+
+def attempts_of(listed: list[str]) -> list[int]:
+    """The numbers of a job's attempts, in order, by the names in its directory."""
+    return sorted({int(match[1]) for name in listed if (match := _OF_ATTEMPT.fullmatch(name))})
 
 
 def artifact(kind: str, name: str) -> str:
@@ -99,9 +116,17 @@ def table_description(name: str) -> str:
 
 
 @lru_cache(maxsize=4096)
+def _place_and_bucket(job_id: str) -> tuple[str, str]:
+    day, minute = ids.day_and_minute(job_id)
+    batch = ids.batch_of(job_id)
+    if batch:
+        return f"jobs/{day}/{minute}/{batch}/{job_id}", batch
+    return f"jobs/{day}/{minute}/{job_id}", f"{day}-{minute}"
+
+
 def bucket_of(job_id: str) -> str:
-    """The bucket of a job's index entries: the minute of a single job, or its batch."""
-    return ids.batch_of(job_id) or "-".join(ids.day_and_minute(job_id))
+    """The bucket of a job's index entries: the minute of a single job, or its batch. The id must have been checked."""
+    return _place_and_bucket(job_id)[1]
 
 
 def bucket_age_key(bucket: str) -> str:
@@ -139,12 +164,9 @@ def type_of_list(index_list: str) -> str:
     return name.partition(".")[2] if kind == "finished" else name
 
 
-@lru_cache(maxsize=4096)
 def job_place(job_id: str) -> str:
     """Where a job's directory is, relative to the spool. The id must have been checked."""
-    day, minute = ids.day_and_minute(job_id)
-    batch = ids.batch_of(job_id)
-    return f"jobs/{day}/{minute}/{batch}/{job_id}" if batch else f"jobs/{day}/{minute}/{job_id}"
+    return _place_and_bucket(job_id)[0]
 
 
 def batch_place(batch_id: str) -> str:
@@ -175,7 +197,7 @@ class Tree:
 
     def job(self, job_id: str) -> str:
         """A job's directory."""
-        return f"{self.root}/{job_place(job_id)}"
+        return f"{self.root}/{_place_and_bucket(job_id)[0]}"
 
     def batch(self, batch_id: str) -> str:
         """A batch's directory."""
@@ -191,11 +213,11 @@ class Tree:
 
     def bucket(self, index_list: str, job_id: str) -> str:
         """The directory of a job's entry in a list."""
-        return f"{self.root}/{index_list}/{bucket_of(job_id)}"
+        return f"{self.root}/{index_list}/{_place_and_bucket(job_id)[1]}"
 
     def entry(self, index_list: str, job_id: str) -> str:
         """A job's entry in a list."""
-        return f"{self.root}/{index_list}/{bucket_of(job_id)}/{job_id}"
+        return f"{self.root}/{index_list}/{_place_and_bucket(job_id)[1]}/{job_id}"
 
     def expiring(self, day: str, minute: str) -> str:
         """The directory of links to the values that expire in a UTC minute, as ``20261122`` and ``1530``."""

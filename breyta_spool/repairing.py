@@ -24,8 +24,7 @@ from breyta_spool.records import JobRecord
 from breyta_spool.spool import Spool
 from breyta_spool.states import Status
 
-_ATTEMPT = re.compile(r"attempt-([1-9][0-9]{0,5})")
-_COUNTED = re.compile(rf"attempt-([1-9][0-9]{{0,5}})/{re.escape(paths.RESULT)}")
+_COUNTED = re.compile(r"result\.([1-9][0-9]{0,5})\.json")
 
 
 @dataclass
@@ -300,4 +299,4 @@ def _begun_again(listed: list[str], max_attempts: int) -> Status:
 
 
 def _last_attempt(listed: list[str]) -> int:
-    return max((int(match[1]) for name in listed if (match := _ATTEMPT.fullmatch(name))), default=0)
+    return max(paths.attempts_of(listed), default=0)

@@ -228,7 +228,7 @@ class Resources:
             if isinstance(error, Damaged):
                 return NotFound(f"{address.uri} is gone: {error.message}", hint=error.hint, uri=address.uri)
             return error
-        if paths.attempt_name(address.attempt) not in listed:
+        if address.attempt not in paths.attempts_of(listed):
             return NotFound(f"{address.job_id} has had no attempt {address.attempt}", uri=address.uri)
         described = self._described(job_dir, address.attempt).get(address.uri, {})
         if described.get("expiresAt"):

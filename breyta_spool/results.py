@@ -30,6 +30,10 @@ class Outcome:
     worker_info: dict[str, Any] = field(default_factory=dict)
 
 
+EXITED_WELL = Outcome(states.SUCCEEDED, "handler exited successfully")
+"""The outcome of a handler that said nothing and did not fail."""
+
+
 def failed(message: str, code: str, details: dict[str, Any] | None = None, artifacts: Any = None) -> Outcome:
     """An outcome of status ``failed``."""
     error = {"message": message, "code": code, "details": details or {}}
@@ -70,7 +74,7 @@ def of_exit(returncode: int, draft: bytes | None) -> Outcome:
 def of_draft(draft: bytes | None) -> Outcome:
     """The outcome of a handler process that exited with 0, from the bytes of its result file, None without one."""
     if draft is None:
-        return Outcome(states.SUCCEEDED, "handler exited successfully")
+        return EXITED_WELL
     try:
         return of_object(jsonio.parse_object(draft, "result.json"))
     except InvalidInput as error:

@@ -189,6 +189,7 @@ class Spool:
             "fanout_max_concurrency": fanout_max_concurrency,
             "retry_of": retry_of,
         }
+        given = {name: value for name, value in given.items() if value is not None}
         if idempotency_key is not None:
             job_id, _ = once.submit(self.claims, idempotency_key, job_type, payload, given)
             with doing(f"read {job_id}"):
@@ -430,7 +431,7 @@ class Spool:
         }
         record = batches.submit(self.claims, job_type, jobs, shared, staged)
         given = {"status": states.QUEUED, "queuedCount": count, "updatedAt": record["createdAt"], "jobs": first}
-        return _accepted(Batch, record, **given)
+        return _accepted(Batch, record | given)
 
     def get_batch(self, batch_id: str, *, include_jobs: bool | None = None, limit: int | None = None) -> Batch:
         """The latest state of a batch, counted from the index.
@@ -538,16 +539,18 @@ def _check_limit(limit: int | None) -> None:
 def _submitted(request: dict[str, Any], payload: Any) -> Job:
     batch_id = ids.batch_of(request["jobId"])
     fields = {**request, "payload": payload, "batchId": batch_id, "updatedAt": request["createdAt"]}
-    return _accepted(Job, fields, status=states.QUEUED)
+    return _accepted(Job, {**fields, "status": states.QUEUED})
 
 
-def _accepted(model: type[M], fields: dict[str, Any], **given: Any) -> M:
+def _accepted(model: type[M], fields: dict[str, Any]) -> M:
     """What was submitted, as a reader sees it. It stands in the spool already, so this must not fail."""
     try:
-        return model(**fields, **given)
+        return model.model_validate(fields)
     except ValueError:
         # JSON has another form for some values of Python: tuples, keys that are numbers.
-        return model(**jsonio.parse(jsonio.compact(fields), "the request", jsonio.RECORD_DEPTH), **given)
+        first = fields.pop("jobs", None)
+        fields = jsonio.parse(jsonio.compact(fields), "the request", jsonio.RECORD_DEPTH)
+        return model.model_validate(fields if first is None else {**fields, "jobs": first})
 
 
 def check_workspace(spool: Spool, workspace: str | None) -> None:

@@ -35,30 +35,33 @@ def build_request(
             hint="put large data in a file that workers can read, and its path in the payload",
             field="payload",
         )
-    jsonio.check_depth(payload, "payload")
+    jsonio.check_depth_of(data, payload, "payload")
     request = {
         "jobId": job_id,
         "jobType": job_type,
         "workspaceId": settings.workspace_id,
         "createdAt": durations.rfc3339(ids.created_ms(job_id)),
-        "maxAttempts": _count("maxAttempts", given.get("max_attempts"), settings.default_max_attempts),
+        "maxAttempts": settings.default_max_attempts,
         "payloadBytes": len(data),
         "payloadSha256": hashlib.sha256(data).hexdigest(),
-        "metadata": checked_metadata(given.get("metadata")),
-        **lineage(given),
-        "retryOf": _text("retryOf", given.get("retry_of")),
     }
+    if given:
+        request |= said_of(given)
     return request, data
 
 
-def lineage(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Which workflow and step jobs come from, as their records say it. Raises InvalidInput."""
-    return {
+def said_of(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a submitter said beside type and payload, as records have it: only what he did say. Raises InvalidInput."""
+    said = {
+        "maxAttempts": _count("maxAttempts", given.get("max_attempts")),
+        "metadata": checked_metadata(given.get("metadata")) or None,
         "rootWorkflowId": _text("rootWorkflowId", given.get("root_workflow_id")),
         "parentStepId": _text("parentStepId", given.get("parent_step_id")),
         "fanoutParentStepId": _text("fanoutParentStepId", given.get("fanout_parent_step_id")),
-        "fanoutMaxConcurrency": _count("fanoutMaxConcurrency", given.get("fanout_max_concurrency"), None),
+        "fanoutMaxConcurrency": _count("fanoutMaxConcurrency", given.get("fanout_max_concurrency")),
+        "retryOf": _text("retryOf", given.get("retry_of")),
     }
+    return {name: value for name, value in said.items() if value is not None}
 
 
 def publish(claims: Claims, request: dict[str, Any], payload: bytes) -> None:
@@ -102,7 +105,7 @@ def stage(staged: str, request: dict[str, Any], payload: bytes) -> None:
     """Write a new job's files into the directory that becomes its own."""
     files.write_new(f"{staged}/{paths.JOB}", jsonio.record(request))
     files.write_new(f"{staged}/{paths.PAYLOAD}", payload)
-    files.write_new(f"{staged}/{_NEW}", b"")
+    files.make_empty(f"{staged}/{_NEW}")
 
 
 _NEW = Status(states.QUEUED, 0).name
@@ -110,7 +113,7 @@ _NEW = Status(states.QUEUED, 0).name
 
 def move_into_place(claims: Claims, staged: str, place: str) -> None:
     """Publish what was staged; the directory above its place is made when it is missing."""
-    claims.index.check_way(os.path.dirname(place))
+    claims.index.check_way(place.rpartition("/")[0])
     try:
         files.publish(staged, place)
     except FileNotFoundError:
@@ -127,9 +130,9 @@ def _withdraw(staged: str, place: str, entry: str) -> None:
                 files.unlink(entry)
 
 
-def _count(field: str, given: int | None, default: int | None) -> int | None:
+def _count(field: str, given: int | None) -> int | None:
     if given is None:
-        return default
+        return None
     if not isinstance(given, int) or isinstance(given, bool) or not 1 <= given <= 100_000:
         raise InvalidInput(f"{field}: {shown(given)} is not a whole number from 1 to 100000", field=field)
     return given

@@ -54,7 +54,8 @@ class Table:
         them in memory and does not read what is there. ``may_count`` is called before the rows count: they do not if
         it raises.
         """
-        files.make_dirs(self.directory, os.path.dirname(os.path.dirname(self.directory)))
+        job_dir = os.path.dirname(os.path.dirname(os.path.dirname(self.directory)))
+        files.make_dirs(self.directory, job_dir)
         # Helpers that one handler runs side by side must not write to its tables at the same time.
         with files.alone(f"{self.directory}/.lock"):
             before = self._recovered()

@@ -19,6 +19,7 @@ from breyta_spool.errors import InvalidInput, LeaseLost, NotAllowed, SpoolError,
 from breyta_spool.handler import Handler, Run
 from breyta_spool.jobs import RECORD_LIMIT
 from breyta_spool.lease import lease_duration
+from breyta_spool.outputs import AttemptDir
 from breyta_spool.records import Job, read_record
 from breyta_spool.records import Worker as WorkerRecord
 from breyta_spool.results import Outcome
@@ -74,7 +75,7 @@ class Worker:
         spool: Spool,
         handle: Handler,
         settings: Settings,
-        log: Callable[[str], None] = lambda line: None,
+        log: Callable[[str], None] | None = None,
     ) -> None:
         self.spool = spool
         self.settings = settings
@@ -82,7 +83,8 @@ class Worker:
         self.lease_ms = lease_duration(settings.lease, spool.settings.default_lease_ms)
         self.worker_id = paths.check_worker_id(settings.worker_id or f"{socket.gethostname()}-{os.getpid()}")
         self.handle = handle
-        self.log = log
+        self.log = log or (lambda line: None)
+        self._tells_ends = log is not None and not settings.quiet
         self._host = socket.gethostname()
         self._type = paths.check_job_type(settings.job_type)
         self._queue = spool.queue(self._type, settings.batch_id)
@@ -93,7 +95,7 @@ class Worker:
         self._abort = threading.Event()
         self._keeper = Keeper(self)
         self._running = 0
-        self._last_work = ""
+        self._last: AttemptDir | None = None
         self._failure: SpoolError | None = None
         self._ended = threading.Event()
 
@@ -121,8 +123,8 @@ class Worker:
         finally:
             self._keeper.stop()
             self._wake.close()
-            if os.path.isdir(self._last_work):
-                self.tally.last_job_dir = self._last_work
+            if self._last is not None and os.path.isdir(self._last.work):
+                self.tally.last_job_dir = self._last.work
         if self._failure is not None and (self.settings.once or isinstance(self._failure, NotAllowed)):
             raise self._failure
         return self.tally
@@ -228,7 +230,7 @@ class Worker:
             self._keeper.remove(run)
             with self._counting:
                 self.tally.last_job_id = held.job_id
-                self._last_work = held.dir.work
+                self._last = held.dir
 
     def _outcome(self, run: Run) -> Outcome:
         try:
@@ -248,8 +250,8 @@ class Worker:
         self._count("handled")
         if outcome.status == states.FAILED:
             self._count("failed")
-        spent = durations.spoken((time.monotonic() - run.began) * 1000)
-        if not self.settings.quiet:
+        if self._tells_ends:
+            spent = durations.spoken((time.monotonic() - run.began) * 1000)
             self.log(f"{held.job_id} {outcome.status} in {spent}" + (f": {outcome.summary}" if outcome.summary else ""))
 
     def _give_back(self, held: Held) -> None:
@@ -307,15 +309,14 @@ class Keeper(threading.Thread):
 
     def add(self, run: Run, *, wake: bool) -> None:
         """Look after a run; ``wake`` when it may need a look before the next tick."""
-        with self._change:
-            self._runs[run.held.job_id] = run
-            if wake and run.deadline is not None:
+        self._runs[run.held.job_id] = run
+        if wake and run.deadline is not None:
+            with self._change:
                 self._change.notify()
 
     def remove(self, run: Run) -> None:
         """The run is over."""
-        with self._change:
-            self._runs.pop(run.held.job_id, None)
+        self._runs.pop(run.held.job_id, None)
 
     def stop_all(self, reason: str) -> list[Run]:
         """Stop every handler; gives the runs that were stopped."""
@@ -347,8 +348,9 @@ class Keeper(threading.Thread):
 
     def _pause(self) -> float:
         now = time.monotonic()
-        waiting = [run.deadline - now for run in self._runs.values() if run.deadline and not run.reason]
-        if any(run.reason for run in self._runs.values()):
+        runs = list(self._runs.values())
+        waiting = [run.deadline - now for run in runs if run.deadline and not run.reason]
+        if any(run.reason for run in runs):
             waiting.append(self._worker.settings.grace / 4)
         return max(0.01, min([self._tick, *waiting]))
 

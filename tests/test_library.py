@@ -488,7 +488,7 @@ def test_a_worker_that_died_before_making_the_links_is_mended_by_the_next_reader
     for name in ("result.json", "artifacts"):
         (job_dir(spool, job) / name).unlink()
     assert spool.get(job.job_id).status == "succeeded"
-    assert (job_dir(spool, job) / "result.json").resolve() == job_dir(spool, job) / "attempt-1/result.json"
+    assert (job_dir(spool, job) / "result.json").resolve() == job_dir(spool, job) / "result.1.json"
     assert (job_dir(spool, job) / "artifacts/kv/k.json").exists()
 
 
@@ -537,7 +537,12 @@ def test_a_link_planted_where_an_attempt_goes_is_not_followed(spool: Spool, tmp_
     job = spool.submit("t")
     (tmp_path / "victim").mkdir()
     (job_dir(spool, job) / "attempt-1").symlink_to(tmp_path / "victim")
-    assert spool.claim("t", "w") is None
+    lease = spool.claim("t", "w")
+    assert lease is not None
+    with pytest.raises(Damaged, match="is a link"):
+        lease.progress("half")
+    with pytest.raises(Damaged, match="is a link"):
+        lease.dir.attach_kv("k", 1)
     assert os.listdir(tmp_path / "victim") == []
 
 
@@ -552,7 +557,7 @@ def test_a_link_planted_where_a_payload_stands_is_not_followed(spool: Spool) -> 
 
 def leave_a_result(spool: Spool, lease: Any, text: str) -> None:
     """What a worker leaves that dies after it wrote its result and before the rename that counts."""
-    (job_dir(spool, lease.job_id) / f"attempt-{lease.dir.attempt}/result.json").write_text(text)
+    (job_dir(spool, lease.job_id) / f"result.{lease.dir.attempt}.json").write_text(text)
 
 
 @pytest.mark.parametrize("torn", [False, True])
@@ -579,7 +584,7 @@ def test_a_torn_result_is_done_again_while_attempts_are_left(
 ) -> None:
     job = spool.submit("t", max_attempts=attempts)
     work_off(spool)
-    result = job_dir(spool, job) / "attempt-1/result.json"
+    result = job_dir(spool, job) / "result.1.json"
     result.unlink() if damage is None else result.write_text(damage)
     assert spool.get(job.job_id).status == after
     assert spool.get(job.job_id).status == after
@@ -701,7 +706,7 @@ def test_a_claim_that_is_still_being_written_does_not_disturb_readers(spool: Spo
     job = spool.submit("t")
     lease = spool.claim("t", "w", lease="1s")
     assert lease is not None
-    claim = job_dir(spool, job) / "attempt-1/claim.json"
+    claim = job_dir(spool, job) / "claim.1.json"
     claim.unlink() if content is None else claim.write_text(content)
     assert (spool.get(job.job_id).status, spool.get(job.job_id).worker_id) == ("leased", None)
     age_lease(spool, job, 60)

@@ -216,7 +216,7 @@ def test_handler_arguments_and_the_handler_after_two_dashes(cli: Cli, spool: Spo
 def test_a_handler_without_output_leaves_no_log(cli: Cli, spool: Spool, tmp_path: Path) -> None:
     job = spool.submit("t")
     run_once(cli, "--handler", script(tmp_path, "true\n"))
-    assert sorted(os.listdir(job_dir(spool, job) / "attempt-1")) == ["claim.json", "progress.jsonl", "result.json"]
+    assert sorted(os.listdir(job_dir(spool, job) / "attempt-1")) == ["progress.jsonl"]
 
 
 def test_the_worker_reports_that_it_started_the_handler(cli: Cli, spool: Spool, tmp_path: Path) -> None:
@@ -385,7 +385,7 @@ def test_a_handler_is_stopped_when_its_lease_is_lost(cli: Cli, spool: Spool, tmp
             worker.terminate()
             time.sleep(0.1)
         worker.communicate(timeout=20)
-        assert not (job_dir(spool, job) / "attempt-1/result.json").exists()
+        assert not (job_dir(spool, job) / "result.1.json").exists()
     finally:
         end_process(worker)
 
@@ -403,9 +403,7 @@ def test_a_python_handler_runs_in_the_worker_and_makes_no_job_directory(cli: Cli
     assert (done.status, done.outputs, done.result_summary) == ("succeeded", {"n": 2}, "counted")
     assert len(done.artifacts) == 1
     assert done.started_at is not None
-    assert sorted(os.listdir(job_dir(spool, job) / "attempt-1")) == [
-        "artifacts", "artifacts.jsonl", "claim.json", "progress.jsonl", "result.json",
-    ]  # fmt: skip
+    assert sorted(os.listdir(job_dir(spool, job) / "attempt-1")) == ["artifacts", "artifacts.jsonl", "progress.jsonl"]
 
 
 def boom(job: ActiveJob) -> None:

@@ -71,8 +71,7 @@ class Bare:
         os.utime(queued)
         os.rename(queued, leased)
         os.rename(f"{self.queue}/{job_id}", f"{self._leased}/{job_id}")
-        os.mkdir(f"{job}/attempt-1")
-        _write(f"{job}/attempt-1/claim.json", self._sample.claim)
+        _write(f"{job}/claim.1.json", self._sample.claim)
         read(f"{job}/job.json")
         read(f"{job}/payload.json")
         return leased
@@ -80,9 +79,9 @@ class Bare:
     def finish(self, job_id: str, leased: str) -> None:
         """Write the result and end the job."""
         job = f"{self._minute}/{job_id}"
-        _write(f"{job}/attempt-1/result.json", self._sample.result)
+        _write(f"{job}/result.1.json", self._sample.result)
         os.rename(leased, f"{job}/status.succeeded.1")
-        os.symlink("attempt-1/result.json", f"{job}/result.json")
+        os.symlink("result.1.json", f"{job}/result.json")
         os.rename(f"{self._leased}/{job_id}", f"{self._finished}/{job_id}")
 
 

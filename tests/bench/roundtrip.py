@@ -83,7 +83,7 @@ def _bare_trip(spool: Bare, events: Inotify) -> float:
     ended = "status.succeeded.1" in os.listdir(job_dir)
     while not ended:
         ended = (watch, "status.succeeded.1") in events.read(LONGEST_SECONDS)
-    read(f"{job_dir}/attempt-1/result.json")
+    read(f"{job_dir}/result.1.json")
     events.remove(watch)
     return time.perf_counter() - began
 

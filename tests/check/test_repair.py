@@ -122,7 +122,7 @@ def test_a_job_with_two_ends_is_set_aside(tmp_path: Path) -> None:
     at = well(tmp_path / "spool")
     (at.dir(at.ended) / "status.timed_out.1").touch()
     assert repaired(at.spool).mended == {"status-unclear": 1}
-    assert at.root(f"lost+found/{at.ended}/attempt-1/result.json").exists()
+    assert at.root(f"lost+found/{at.ended}/result.1.json").exists()
     assert at.root(f"lost+found/{at.ended}.why.txt").exists()
     assert index_of(at.spool).keys() & {at.ended} == set()
 

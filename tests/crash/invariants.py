@@ -74,7 +74,8 @@ def _as_it_shows(spool: Spool, job_id: str) -> Iterator[str]:
         yield f"{status.name} shows the result of an attempt that did not count: {job.result['status']}"
     if status.state == states.TIMED_OUT and (job.error is None or job.outputs):
         yield f"{status.name} shows no error, or outputs {job.outputs}"
-    for name in (paths.RESULT, paths.ARTIFACTS):
+    artifacts = f"{paths.attempt_name(status.attempt)}/{paths.ARTIFACTS}"
+    for name, right in ((paths.RESULT, paths.result_name(status.attempt)), (paths.ARTIFACTS, artifacts)):
         link = Path(spool.tree.job(job_id), name)
-        if link.is_symlink() and str(link.readlink()) != f"{paths.attempt_name(status.attempt)}/{name}":
+        if link.is_symlink() and str(link.readlink()) != right:
             yield f"{name} is a link to {link.readlink()}"

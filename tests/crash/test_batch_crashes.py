@@ -243,7 +243,7 @@ def test_an_await_hands_out_a_batch_only_behind_a_barrier_that_covers_its_result
     with pytest.raises(StorageError, match="durable"):
         awaited(refuse)
     assert awaited(lambda written: synced.append(_synced(written))).status == states.COMPLETED
-    results = {f"{world.spool.tree.job(job_id)}/attempt-1/result.json" for job_id in world.acknowledged}
+    results = {f"{world.spool.tree.job(job_id)}/result.1.json" for job_id in world.acknowledged}
     assert len(synced) == 1
     assert results | set(map(world.spool.tree.job, world.acknowledged)) <= synced[0]
 
@@ -267,7 +267,7 @@ def test_a_cancel_that_the_barrier_refused_is_not_acknowledged_without_another(t
 
 
 def _tear(world: World, number: int) -> None:
-    os.truncate(f"{world.spool.tree.job(world.acknowledged[number])}/attempt-1/result.json", 10)
+    os.truncate(f"{world.spool.tree.job(world.acknowledged[number])}/result.1.json", 10)
 
 
 @pytest.mark.parametrize("torn", [[0], [2], [0, 1, 2]], ids=str)

@@ -164,7 +164,7 @@ def test_one_job_that_cannot_be_claimed_does_not_stop_the_others(tmp_path: Path)
     bad, good = world.job_id, world.spool.submit(TYPE, {"n": 2}).job_id
 
     def fault(operation: str, path: str) -> None:
-        if bad in path and operation == "mkdir":
+        if bad in path and operation == "create":
             raise OSError(errno.EIO, os.strerror(errno.EIO), path)
 
     claimed = []
@@ -462,7 +462,7 @@ def test_a_worker_publishes_its_result_when_the_disk_has_room_again(tmp_path: Pa
     failures = iter([True])
 
     def full_once(operation: str, path: str) -> None:
-        if path.endswith("/result.json") and next(failures, False):
+        if path.endswith("/result.1.json") and next(failures, False):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
     files.hook = full_once

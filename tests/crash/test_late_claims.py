@@ -16,7 +16,7 @@ def test_a_claim_that_is_written_too_late_changes_no_outcome(tmp_path: Path) -> 
     handed_out = []
 
     def hook(operation: str, path: str) -> None:
-        if operation == "create" and path.endswith("claim.json"):
+        if operation == "create" and path.endswith("claim.1.json"):
             files.hook = None
             make_leases_old(spool)
             assert Spool.open(spool.root).claims.expire(TYPE) == 1

@@ -356,7 +356,7 @@ def test_a_result_does_not_change_once_it_was_accepted(tmp_path: Path) -> None:
             files.hook = None
             complete(lambda: world.another().lease(world.job_id, token), "the other")
 
-    Path(world.lease.dir.path, "result.json").write_bytes(b"")  # the first try was cut off here
+    Path(world.lease.dir.result).write_bytes(b"")  # the first try was cut off here
     files.hook = other
     try:
         complete(lambda: world.lease, "holder")
@@ -384,7 +384,7 @@ def test_what_a_worker_left_undone_after_its_result_was_accepted_is_mended(tmp_p
         files.hook = None
     settle(world)
     job_dir = Path(world.spool.tree.job(world.job_id))
-    assert (job_dir / "result.json").samefile(job_dir / "attempt-1" / "result.json")
+    assert (job_dir / "result.json").samefile(job_dir / "result.1.json")
     assert (job_dir / "artifacts").samefile(job_dir / "attempt-1" / "artifacts")
 
 

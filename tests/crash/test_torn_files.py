@@ -51,18 +51,18 @@ def test_a_request_torn_while_it_was_leased_is_set_aside_by_the_reaper(tmp_path:
 @CUTS
 def test_a_torn_result_is_done_again(tmp_path: Path, part: float) -> None:
     world = worlds.ended(tmp_path / "spool")
-    _tear(f"{world.spool.tree.job(world.job_id)}/attempt-1/result.json", part)
+    _tear(f"{world.spool.tree.job(world.job_id)}/result.1.json", part)
     assert world.spool.get(world.job_id).status == states.QUEUED
     job = settled(world)
     assert (job.status, job.attempt, job.outputs) == (states.SUCCEEDED, 2, {"by": "settler"})
     link = Path(world.spool.tree.job(world.job_id), "result.json")
-    assert link.readlink() == Path("attempt-2/result.json")
+    assert link.readlink() == Path("result.2.json")
 
 
 @CUTS
 def test_a_torn_result_of_the_last_attempt_ends_the_job(tmp_path: Path, part: float) -> None:
     world = worlds.ended(tmp_path / "spool", max_attempts=1)
-    _tear(f"{world.spool.tree.job(world.job_id)}/attempt-1/result.json", part)
+    _tear(f"{world.spool.tree.job(world.job_id)}/result.1.json", part)
     job = world.spool.get(world.job_id)
     assert (job.status, job.outputs) == (states.TIMED_OUT, {})
     settled(world)
@@ -72,13 +72,13 @@ def test_a_torn_result_of_the_last_attempt_ends_the_job(tmp_path: Path, part: fl
 def test_a_torn_result_of_a_cancelled_job_leaves_it_cancelled(tmp_path: Path, part: float) -> None:
     world = worlds.leased_and_cancelled(tmp_path / "spool")
     world.lease.complete(status=states.CANCELLED)
-    _tear(f"{world.spool.tree.job(world.job_id)}/attempt-1/result.json", part)
+    _tear(f"{world.spool.tree.job(world.job_id)}/result.1.json", part)
     assert world.spool.get(world.job_id).status == states.CANCELLED
     settled(world)
 
 
 @CUTS
-@pytest.mark.parametrize("name", ["attempt-1/claim.json", "attempt-1/progress.jsonl", "attempt-1/artifacts.jsonl"])
+@pytest.mark.parametrize("name", ["claim.1.json", "attempt-1/progress.jsonl", "attempt-1/artifacts.jsonl"])
 def test_what_an_attempt_leaves_torn_does_not_hide_the_job(tmp_path: Path, name: str, part: float) -> None:
     """None of these is ever made durable by itself."""
     world = worlds.leased(tmp_path / "spool")
@@ -92,7 +92,7 @@ def test_what_an_attempt_leaves_torn_does_not_hide_the_job(tmp_path: Path, name:
 @CUTS
 def test_a_torn_claim_does_not_hide_the_result_that_followed(tmp_path: Path, part: float) -> None:
     world = worlds.ended(tmp_path / "spool")
-    _tear(f"{world.spool.tree.job(world.job_id)}/attempt-1/claim.json", part)
+    _tear(f"{world.spool.tree.job(world.job_id)}/claim.1.json", part)
     assert world.spool.get(world.job_id).outputs == {"by": "holder"}
     assert world.spool.await_job(world.job_id, timeout="1s").succeeded
 

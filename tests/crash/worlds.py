@@ -102,7 +102,7 @@ def ended(place: Path, max_attempts: int = 3) -> World:
 def torn_result(place: Path, max_attempts: int = 3) -> World:
     """A job that succeeded and whose result a power cut has torn before anybody was told of it."""
     world = ended(place, max_attempts)
-    os.truncate(f"{world.spool.tree.job(world.job_id)}/attempt-1/result.json", 10)
+    os.truncate(f"{world.spool.tree.job(world.job_id)}/result.1.json", 10)
     return world
 
 

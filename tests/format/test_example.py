@@ -216,8 +216,8 @@ KNOWN: dict[str, Callable[[Path], None]] = {
     rf"{JOB}/status\.[\w.]+": as_status,
     rf"{JOB}/cancel\.json": as_record("cancel"),
     rf"{JOB}/(result\.json|artifacts)": as_link,
-    rf"{ATTEMPT}/claim\.json": as_record("claim"),
-    rf"{ATTEMPT}/result\.json": as_record("result"),
+    rf"{JOB}/claim\.\d+\.json": as_record("claim"),
+    rf"{JOB}/result\.\d+\.json": as_record("result"),
     rf"{ATTEMPT}/progress\.jsonl": as_record("progress"),
     rf"{ATTEMPT}/artifacts\.jsonl": as_record("artifact"),
     rf"{ATTEMPT}/handler\.log": as_text,
@@ -251,7 +251,7 @@ def test_every_known_file_is_in_the_example(pattern: str) -> None:
 
 def test_size_and_sha256_of_each_artifact_are_those_of_its_file() -> None:
     checked = 0
-    for path in example.DIRECTORY.glob("jobs/*/*/*/attempt-*/result.json"):
+    for path in example.DIRECTORY.glob("jobs/*/*/*/result.*.json"):
         for artifact in json.loads(path.read_text())["artifacts"]:
             if "sha256" not in artifact:
                 continue

@@ -53,7 +53,8 @@ def _request(spool: Spool, job_id: str) -> Iterator[str]:
 
 def _result(spool: Spool, job_id: str) -> Iterator[str]:
     attempt = f"{spool.tree.job(job_id)}/attempt-1"
-    yield from (f"{attempt}/{name}" for name in ("result.json", "artifacts/kv/summary.json", "artifacts/report.txt"))
+    yield f"{spool.tree.job(job_id)}/result.1.json"
+    yield from (f"{attempt}/artifacts/{name}" for name in ("kv/summary.json", "report.txt"))
     yield from (f"{attempt}/artifacts/tables/findings.{ending}" for ending in ("jsonl", "table.json"))
 
 
@@ -195,5 +196,5 @@ def test_the_await_of_a_batch_names_all_of_it(tmp_path: Path) -> None:
     world = worlds.ended_batch(tmp_path / "spool")
     record = batches.load(world.spool.claims, world.batch_id)
     named = _named(world, lambda claims: BatchAwait(Reader(claims), record).run(LIMITS, None, None))
-    results = [f"{world.spool.tree.job(job_id)}/attempt-1/result.json" for job_id in world.acknowledged]
+    results = [f"{world.spool.tree.job(job_id)}/result.1.json" for job_id in world.acknowledged]
     assert named >= _with_all_above(world.spool, *_requests(world), *results)

@@ -130,7 +130,7 @@ def _artifact_scene(kind: str, old_kernel: bool) -> Any:
         root = f"{disk.top}/spool"
         job_id = Spool.init(root).submit(TYPE).job_id
         in_child(_as_told(old_kernel, lambda: _attach_finish_and_die(root)))
-        (result,) = Path(root, "jobs").glob("*/*/job-*/attempt-1/result.json")
+        (result,) = Path(root, "jobs").glob("*/*/job-*/result.1.json")
         sync(str(result))  # as any other process may; on a journaled file system all names that were made before follow
         disk.cut()
         disk.power_on()

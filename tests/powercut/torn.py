@@ -35,7 +35,7 @@ def count_torn(spool: Spool, counts: Counter[str]) -> set[str]:
         status = states.parse(name)
         assert status is not None
         counts["torn results"] += _is_torn_result(job_dir, status)
-        claim = Path(job_dir, paths.attempt_name(status.attempt), paths.CLAIM)
+        claim = Path(job_dir, paths.claim_name(status.attempt))
         counts["torn claims"] += claim.exists() and claim.stat().st_size == 0
         counts["requests of cancel torn"] += _is_empty(Path(job_dir, paths.CANCEL))
         counts["empty files of artifacts"] += sum(map(_is_empty, Path(job_dir).glob("attempt-*/artifacts/**/*.*")))

@@ -25,7 +25,9 @@ def of(world: Full) -> dict[str, Path]:
     }
     for name in ("job.json", "payload.json", "cancel.json"):
         found |= {f"ended, {name}": ended / name, f"leased, {name}": leased / name}
-    for name in ("claim.json", "progress.jsonl", "artifacts.jsonl", "result.json", "handler.log"):
+    for name in ("claim", "result"):
+        found |= {f"ended, {name}.json": ended / f"{name}.1.json", f"leased, {name}.json": leased / f"{name}.1.json"}
+    for name in ("progress.jsonl", "artifacts.jsonl", "handler.log"):
         found |= {f"ended, {name}": attempt / name, f"leased, {name}": running / name}
     for name in ("kv/summary.json", "tables/findings.jsonl", "tables/findings.table.json"):
         found |= {f"ended, {name}": attempt / "artifacts" / name, f"leased, {name}": running / "artifacts" / name}

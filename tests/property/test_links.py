@@ -20,8 +20,8 @@ from tests.property.laws import bounded, refused
 from tests.property.watch import strays
 
 IN_A_JOB = [
-    ".", "job.json", "payload.json", "STATUS", "cancel.json", "result.json", "artifacts", "attempt-1", "attempt-1/claim.json",
-    "attempt-1/progress.jsonl", "attempt-1/artifacts.jsonl", "attempt-1/result.json", "attempt-1/handler.log", "attempt-1/artifacts",
+    ".", "job.json", "payload.json", "STATUS", "cancel.json", "result.json", "artifacts", "attempt-1", "claim.1.json",
+    "attempt-1/progress.jsonl", "attempt-1/artifacts.jsonl", "result.1.json", "attempt-1/handler.log", "attempt-1/artifacts",
     "attempt-1/artifacts/report.md", "attempt-1/artifacts/kv", "attempt-1/artifacts/kv/summary.json", "attempt-1/artifacts/tables",
     "attempt-1/artifacts/tables/.lock", "attempt-1/artifacts/tables/findings.jsonl", "attempt-1/artifacts/tables/findings.table.json",
     "attempt-2",

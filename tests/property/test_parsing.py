@@ -51,8 +51,8 @@ def _first(pattern: str) -> bytes:
 
 VALID = {
     "spool": _first("spool.json"), "job": _first("jobs/*/*/*/job.json"), "batch": _first("jobs/*/*/*/batch.json"),
-    "claim": _first("jobs/*/*/*/*/claim.json"), "progress": _first("jobs/*/*/*/*/progress.jsonl").split(b"\n")[0],
-    "cancel": _first("jobs/*/*/*/cancel.json"), "result": _first("jobs/*/*/*/*/result.json"),
+    "claim": _first("jobs/*/*/*/claim.1.json"), "progress": _first("jobs/*/*/*/*/progress.jsonl").split(b"\n")[0],
+    "cancel": _first("jobs/*/*/*/cancel.json"), "result": _first("jobs/*/*/*/result.1.json"),
     "worker": b'{"workerId": "w", "jobType": "t", "host": "h", "pid": 1, "startedAt": "x", "beatMs": 1000}',
     "account": b'{"serviceAccountId": "sa-01JD0W3Z8Q4X5V6B7N8M9K0P1R", "name": "a", "status": "active", "scopes": [], "createdAt": "x", "updatedAt": "x"}',
     "key": b'{"keyId": "key-01JD0W3Z8Q4X5V6B7N8M9K0P1R", "serviceAccountId": "sa-01JD0W3Z8Q4X5V6B7N8M9K0P1R", "sha256": "", "createdAt": "x"}',

@@ -48,7 +48,7 @@ LEFT: dict[str, Callable[[Path], None]] = {
     "a hole": _hole,
 }
 PLACES = [
-    "result.json", "claim.json", "progress.jsonl", "artifacts.jsonl", "artifacts", "artifacts/kv", "artifacts/tables", "artifacts/tables/.lock",
+    "../result.1.json", "../claim.1.json", "progress.jsonl", "artifacts.jsonl", "artifacts", "artifacts/kv", "artifacts/tables", "artifacts/tables/.lock",
     "artifacts/tables/t.jsonl", "artifacts/tables/t.table.json", "handler.log", "work", "work/result.json", "work/worker-context.json",
 ]  # fmt: skip
 

@@ -49,7 +49,7 @@ class Report:
 
 
 def make_spool(root: str, durability: str, locks: bool) -> Spool:
-    """A fresh spool whose leases, also those that no claim.json tells of, last for a second."""
+    """A fresh spool whose leases, also those that no claim.N.json tells of, last for a second."""
     Spool.init(root, workspace="ws-torture", durability=durability)
     path = Path(root, "spool.json")
     path.write_text(json.dumps({**json.loads(path.read_text()), "locks": locks, "defaultLeaseMs": 1000}))
