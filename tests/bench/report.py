@@ -127,6 +127,14 @@ class Row:
         return told | {"missing": self.missing} | self.detail
 
 
+def paired(
+    name: str, unit: str, pairs: Sequence[tuple[float, float]], least: float | None = None, most: float | None = None
+) -> Row:
+    """A row of two sides: the product and the bare calls, a pair of numbers a round."""
+    ours, by_hand = [mine for mine, _ in pairs], [its for _, its in pairs]
+    return Row(name, unit, {PRODUCT: ours, BARE: by_hand}, [Goal(BARE, least, most)])
+
+
 def _short(value: float) -> float:
     return float(f"{value:.5g}")
 

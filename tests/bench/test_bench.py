@@ -11,7 +11,7 @@ from breyta_spool import Spool
 from breyta_spool.checkup import check
 from tests.bench import crew, document, mould, product
 from tests.bench.__main__ import KINDS, main
-from tests.bench.report import BARE, PRODUCT, Goal, Row, table
+from tests.bench.report import BARE, PRODUCT, Goal, Row, paired, table
 from tests.bench.servers import Servers
 from tests.bench.setting import QUICK
 from tests.bench.turns import Turns
@@ -123,13 +123,13 @@ def test_without_redis_its_peers_are_not_measured(tmp_path: Path, monkeypatch: p
         Servers(str(tmp_path)).port("redis")
 
 
-def test_goals_are_judged_by_the_medians() -> None:
-    row = Row(
-        "work", "jobs/s", {PRODUCT: [8, 9, 100], BARE: [10, 10, 1]}, [Goal(BARE, least=0.9), Goal(BARE, most=0.8)]
-    )
-    least, most = row.comparisons()
+def test_a_ratio_is_the_median_of_the_rounds_and_judged_by_its_goal() -> None:
+    row = paired("work", "jobs/s", [(8, 10), (9, 10), (100, 1)], least=0.9)
+    row.goals += [Goal(BARE, most=0.8), Goal("", most=18)]
+    least, most, alone = row.comparisons()
     assert (least.ratio, least.met, least.times) == (0.9, True, 1)
     assert (most.met, most.times) == (False, 0.8 / 0.9)
+    assert (alone.product, alone.met, alone.times) == (9, True, 2)
 
 
 def test_only_what_stands_between_the_markers_is_replaced() -> None:
