@@ -59,7 +59,7 @@ class Bare:
         os.mkdir(staged)
         _write(f"{staged}/job.json", self._sample.job)
         _write(f"{staged}/payload.json", self._sample.payload)
-        _write(f"{staged}/status.queued.0", b"")
+        os.mknod(f"{staged}/status.queued.0", 0o666)
         os.symlink(f"../../../jobs/{DAY}/{MINUTE}/{job_id}", f"{self.queue}/{job_id}")
         os.rename(staged, f"{self._minute}/{job_id}")
         os.utime(self.bell)
@@ -122,8 +122,7 @@ def drain(spool: Bare, jobs: int, clock: Callable[[], float] = perf_counter) -> 
 
 def _write(path: str, data: bytes) -> None:
     fd = os.open(path, _NEW, 0o666)
-    if data:
-        os.write(fd, data)
+    os.write(fd, data)
     os.close(fd)
 
 
