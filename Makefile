@@ -10,7 +10,7 @@ help:
 	@echo "make test-all run all of it: every crash point and schedule, power cuts, NFS hosts (as root; takes more than half an hour)"
 	@echo "make fuzz     fuzz the parsers for some minutes"
 	@echo "make check    format, lint, types, layers, schemas"
-	@echo "make bench    measure against bare system calls and other queues, and write docs/performance.md (ten minutes)"
+	@echo "make bench    measure against bare system calls and other queues, and write docs/performance.md (five to ten minutes)"
 	@echo "make format   let ruff lay out the code"
 	@echo "make schemas  write spool/schemas from the records"
 	@echo "make clean    remove what the others made"
