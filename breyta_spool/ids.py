@@ -27,11 +27,17 @@ BATCH_ID_PATTERN = rf"batch-{_ULID}"
 _JOB_ID = re.compile(JOB_ID_PATTERN)
 MOST_IN_BATCH = 999_999_999
 """The highest number of a batch's job: those have at most nine digits."""
-_LAST_MS = 253_402_300_799_999
-"""The last millisecond of the year 9999, after which a day no longer has eight digits."""
 
 _lock = threading.Lock()
 _last = 0
+
+
+def _ulid_time(ms: int) -> str:
+    return "".join(_LETTERS[ms >> shift & 31] for shift in range(45, -1, -5))
+
+
+_LAST_TIME = _ulid_time(253_402_300_799_999)
+"""The last millisecond of the year 9999, after which a day no longer has eight digits. ULIDs sort as their times do."""
 
 
 def _start_afresh() -> None:
@@ -89,8 +95,7 @@ def is_key_id(text: str) -> bool:
 
 def is_job_id(text: str) -> bool:
     """Whether the text is a job id: ``job-<ulid>``, or ``job-<ulid>-<number>`` in the batch of that ULID."""
-    match = _JOB_ID.fullmatch(text)
-    return match is not None and _milliseconds(match[1]) <= _LAST_MS
+    return _JOB_ID.fullmatch(text) is not None and text[4:14] <= _LAST_TIME
 
 
 def check_job_id(text: str) -> str:
@@ -170,10 +175,6 @@ def bounds(bucket: str) -> tuple[str, str]:
     except ValueError:
         return "~", ""
     return _ulid_time(start) + "0" * 16, _ulid_time(start + 59_999) + "Z" * 16
-
-
-def _ulid_time(ms: int) -> str:
-    return "".join(_LETTERS[ms >> shift & 31] for shift in range(45, -1, -5))
 
 
 def batch_of(job_id: str) -> str | None:

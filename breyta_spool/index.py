@@ -292,7 +292,8 @@ class Queue:
             with looking.scanning(path) as found:
                 while names := list(islice(found, WINDOW)):
                     seen += len(names)
-                    self._window.extend(sorted(filter(ids.is_job_id, names), key=ids.order))
+                    # In order of making: the jobs of a minute by name, those of a batch by their number.
+                    self._window.extend(sorted(sorted(filter(ids.is_job_id, names)), key=len))
                     yield
             if not seen:
                 self._index.prune(self._list, bucket)

@@ -60,7 +60,7 @@ class Bare:
         _write(f"{job}/job.json", self._sample.job)
         _write(f"{job}/payload.json", self._sample.payload)
         os.symlink(f"../../../jobs/{DAY}/{MINUTE}/{job_id}", f"{self.queue}/{job_id}")
-        _write(f"{job}/status.queued.0", b"")
+        os.mknod(f"{job}/status.queued.0", 0o666)
         os.close(os.open(self.bell, os.O_RDONLY))
 
     def claim(self, job_id: str) -> str:
@@ -121,8 +121,7 @@ def drain(spool: Bare, jobs: int, clock: Callable[[], float] = perf_counter) -> 
 
 def _write(path: str, data: bytes) -> None:
     fd = os.open(path, _NEW, 0o666)
-    if data:
-        os.write(fd, data)
+    os.write(fd, data)
     os.close(fd)
 
 

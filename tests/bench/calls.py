@@ -17,31 +17,30 @@ from collections.abc import Callable, Iterable
 from breyta_spool import Spool
 from tests.bench import bare, product
 from tests.bench.bare import Bare
-from tests.bench.report import Row
+from tests.bench.report import BARE, PRODUCT, Goal, Row
+from tests.bench.setting import Setting
 
 _MARK = "/no-such-place/"
 _CALL = re.compile(r"\d+ +([a-z0-9_]+)\((.*)")
 SUBMIT, WORK = "submit", "claim and finish"
 
 
-def measure(place: str, sampled: str, jobs: int) -> list[Row]:
+def measure(setting: Setting) -> list[Row]:
     """A row each for submit and for claim and finish; without numbers when nothing can be traced."""
+    jobs = setting.sizes.traced_jobs
     names = {what: f"system calls of {what}" for what in (SUBMIT, WORK)}
+    assert setting.sample
     try:
-        counted = _per_job(_traced(place, sampled, jobs), jobs)
+        counted = _per_job(_traced(setting.place, setting.sampled, jobs), jobs)
     except (OSError, subprocess.SubprocessError, RuntimeError) as error:
         why = str(getattr(error, "stderr", "") or error).strip().splitlines()
-        return [Row(name, "a job", [], skipped=why[-1] if why else repr(error)) for name in names.values()]
+        return [Row(name, "a job", skipped=why[-1] if why else repr(error)) for name in names.values()]
     return [_row(name, counted["product", what], counted["bare", what]) for what, name in names.items()]
 
 
 def _row(name: str, ours: dict[str, float], by_hand: dict[str, float]) -> Row:
-    return Row(
-        name,
-        "a job",
-        [(sum(ours.values()), sum(by_hand.values()))],
-        detail={"productCalls": ours, "bareCalls": by_hand},
-    )
+    sides = {PRODUCT: [sum(ours.values())], BARE: [sum(by_hand.values())]}
+    return Row(name, "a job", sides, [Goal(BARE)], detail={"productCalls": ours, "bareCalls": by_hand})
 
 
 def _traced(place: str, sampled: str, jobs: int) -> list[str]:

@@ -22,7 +22,8 @@ from typing import Any
 
 from tests.bench import report
 from tests.bench.nfs_host import BARE, GO
-from tests.bench.report import Row
+from tests.bench.report import PRODUCT, Goal, Row, paired
+from tests.bench.setting import Setting
 from tests.command import leave_with
 from tests.hosts import lab as labs
 from tests.hosts.guest import Guest
@@ -63,9 +64,9 @@ class Found:
         both = zip(self.slices[what, side], self.slices[what, BARE], strict=True)
         return [(getattr(ours, name), getattr(bare, name)) for ours, bare in both]
 
-    def rate(self, what: str, side: str) -> float:
-        """Jobs a second."""
-        return median(found.rate for found in self.slices[what, side])
+    def rates(self, what: str, side: str) -> list[float]:
+        """Jobs a second, slice by slice."""
+        return [found.rate for found in self.slices[what, side]]
 
     def operations(self, what: str, side: str) -> dict[str, tuple[float, float]]:
         """Requests a job by operation, the most frequent first, with the milliseconds that one took."""
@@ -154,22 +155,32 @@ def rows(found: Found) -> list[Row]:
     told = []
     for side in SIDES[:-1]:
         for what in (SUBMIT, ALONE, TOGETHER):
-            told.append(Row(f"{what}, {side}", "jobs/s", found.pairs(what, side, "rate"), least=1.3))
+            told.append(paired(f"NFS: {what}, {side}", "jobs/s", found.pairs(what, side, "rate"), least=1.3))
+    for side in SIDES[:-1]:
+        ours = {PRODUCT: found.rates(TOGETHER, side), ALONE: found.rates(ALONE, side)}
+        told.append(Row(f"NFS: {TOGETHER}, {side}", "jobs/s", ours, [Goal(ALONE, least=1)]))
     for side in SIDES[:-1]:
         for what in (SUBMIT, ALONE, TOGETHER):
-            told.append(Row(f"round trips, {what}, {side}", "a job", found.pairs(what, side, "a_job"), most=1))
+            told.append(paired(f"NFS: round trips, {what}, {side}", "a job", found.pairs(what, side, "a_job")))
     for side in SIDES[:-1]:
         for what in (SUBMIT, ALONE, TOGETHER):
             for whose, name in (("clients", "clients_ms"), ("server", "server_ms")):
-                told.append(
-                    Row(f"processor time of {whose}, {what}, {side}", "ms a job", found.pairs(what, side, name))
-                )
+                pairs = found.pairs(what, side, name)
+                told.append(paired(f"NFS: processor time of {whose}, {what}, {side}", "ms a job", pairs))
     return told
 
 
 def two_by_one(found: Found) -> dict[str, float]:
     """How much faster two hosts are together than one alone, by side."""
-    return {side: found.rate(TOGETHER, side) / found.rate(ALONE, side) for side in SIDES}
+    return {side: median(found.rates(TOGETHER, side)) / median(found.rates(ALONE, side)) for side in SIDES}
+
+
+def measure(setting: Setting) -> list[Row]:
+    """The rates and round trips between hosts; the processor times are only for a run of this module alone."""
+    slices, jobs = setting.sizes.nfs_slices, setting.sizes.nfs_jobs
+    if why := labs.lacking() if slices else "not in a quick run":
+        return [Row("NFS between hosts", "jobs/s", skipped=why)]
+    return [row for row in rows(_found(slices, jobs)) if row.unit != "ms a job"]
 
 
 def operations(found: Found) -> str:
@@ -221,15 +232,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {why}", file=sys.stderr)
         return 1
     began = time.monotonic()
-    with labs.running("4.2") as lab:
-        bench = Bench(lab, options.jobs)
-        for number in range(options.slices):
-            bench.slice(number)
-            print(f"slice {number + 1} of {options.slices}", file=sys.stderr, flush=True)
-    print(told(bench.found, options.jobs, time.monotonic() - began))
+    found = _found(options.slices, options.jobs)
+    print(told(found, options.jobs, time.monotonic() - began))
     if options.json:
-        _write(options.json, bench.found, options)
+        _write(options.json, found, options)
     return 0
+
+
+def _found(slices: int, jobs: int) -> Found:
+    with labs.running("4.2") as lab:
+        bench = Bench(lab, jobs)
+        for number in range(slices):
+            bench.slice(number)
+            print(f"NFS: slice {number + 1} of {slices}", file=sys.stderr, flush=True)
+    return bench.found
 
 
 def _write(path: str, found: Found, options: argparse.Namespace) -> None:

@@ -31,23 +31,27 @@ def submit(spool: Spool, jobs: int, clock: Callable[[], float] = perf_counter) -
 
 def drain(spool: Spool, jobs: int, clock: Callable[[], float] = perf_counter) -> float:
     """Claim and finish jobs; gives the seconds from the first job in hand to the last: ``jobs - 1`` cycles."""
-    marks: list[float] = []
+    first = last = 0.0
+    count = 0
 
     def handle(job: ActiveJob) -> None:
-        marks.append(clock())
-        if len(marks) == jobs:
+        nonlocal first, last, count
+        last = clock()
+        first = first if count else last
+        count += 1
+        if count == jobs:
             working.stop()
 
     working = worker(spool, handle)
-    patience = threading.Timer(PATIENCE_SECONDS, working.stop)
+    patience = threading.Timer(PATIENCE_SECONDS + jobs / 100, working.stop)
     patience.start()
     try:
         working.run()
     finally:
         patience.cancel()
-    if len(marks) != jobs:
-        raise RuntimeError(f"{len(marks)} jobs were drained, not {jobs}")
-    return marks[-1] - marks[0]
+    if count != jobs:
+        raise RuntimeError(f"{count} jobs were drained, not {jobs}")
+    return last - first
 
 
 def worker(spool: Spool, function: Callable[[ActiveJob], Any], *, once: bool = False) -> Worker:

@@ -11,15 +11,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from glob import glob
 
 from breyta_spool import Spool
 from tests.bench import product
 from tests.bench.bare import JOB_TYPE, Bare, Sample, read
 from tests.bench.linux import IN_MOVED_TO, IN_OPEN, Inotify, settle
-from tests.bench.report import Pairs, Row, p99
+from tests.bench.peers import Rq
+from tests.bench.report import BARE, PRODUCT, Goal, Row, p99
+from tests.bench.setting import Setting
 
 WARM_UP = 10
 IDLE_SECONDS = 0.005
@@ -27,23 +29,39 @@ IDLE_SECONDS = 0.005
 LONGEST_SECONDS = 30.0
 
 
-def measure(place: str, sampled: str, rounds: int) -> list[Row]:
-    """Rounds of the product and bare in turn, their two workers asleep meanwhile; ``sampled`` has a job to copy."""
+def measure(setting: Setting) -> list[Row]:
+    """Rounds of the product, bare and rq in turn, their workers asleep meanwhile."""
+    place = setting.place
     spool = Spool.init(f"{place}/trip-product", durability="none")
-    by_hand = Bare(f"{place}/trip-bare___", product.read_sample(sampled))
-    pairs: Pairs = []
-    with _worker("product", spool.root), _worker("bare", by_hand.root, sampled), _awaiter() as events:
+    by_hand = Bare(f"{place}/trip-bare___", setting.sample)
+    turns: dict[str, list[float]] = {}
+    with ExitStack() as stack:
+        stack.enter_context(_worker("product", spool.root))
+        stack.enter_context(_worker("bare", by_hand.root, setting.sampled))
+        events = stack.enter_context(_awaiter())
+        sides = {PRODUCT: lambda: _product_trip(spool), BARE: lambda: _bare_trip(by_hand, events)}
+        others, missing = _peer(setting, stack)
         settle(place)
-        for _ in range(rounds + WARM_UP):
-            time.sleep(IDLE_SECONDS)
-            ours = _product_trip(spool)
-            time.sleep(IDLE_SECONDS)
-            pairs.append((ours, _bare_trip(by_hand, events)))
-    pairs = [(ours * 1000, bare * 1000) for ours, bare in pairs[WARM_UP:]]
+        for number in range(setting.sizes.trips + WARM_UP):
+            for name, trip in {**sides, **others}.items():
+                time.sleep(IDLE_SECONDS)
+                spent = trip() * 1000
+                if number >= WARM_UP:
+                    turns.setdefault(name, []).append(spent)
+    goals = [Goal(BARE, most=1.2), Goal("rq", most=0.5)]
     return [
-        Row("round trip, median", "ms", pairs, most=2),
-        Row("round trip, 99th percentile", "ms", pairs, summary=p99),
+        Row("round trip, median", "ms", turns, goals, missing=missing),
+        Row("round trip, 99th percentile", "ms", turns, goals, summary=p99, missing=missing),
     ]
+
+
+def _peer(setting: Setting, stack: ExitStack) -> tuple[dict[str, Callable[[], float]], dict[str, str]]:
+    try:
+        rq = Rq(f"{setting.place}/trip-rq", setting.servers)
+        stack.enter_context(rq.serving(setting.servers))
+    except Exception as error:
+        return {}, {"rq": str(error)}
+    return {"rq": rq.trip}, {}
 
 
 def _product_trip(spool: Spool) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import random
@@ -12,31 +11,34 @@ from time import perf_counter
 from typing import Any
 
 from breyta_spool.tables import Table
-from tests.bench.linux import settle
-from tests.bench.report import Pairs, Row
+from tests.bench.report import PRODUCT, Goal, Row
+from tests.bench.setting import Setting
+from tests.bench.turns import Turns
+
+BYTES, ROWS = "copying the bytes", "copying row by row"
 
 
-def measure(place: str, rows: int, rounds: int) -> list[Row]:
-    """A tenth as many rows, most of them known, into a table of ``rows``; three sides take turns on files as large."""
-    directory = f"{place}/tables/artifacts/tables"
+def measure(setting: Setting) -> list[Row]:
+    """A tenth as many rows, most of them known, into a table of many; three sides take turns on files as large."""
+    rows = setting.sizes.table_rows
+    directory = f"{setting.place}/tables/artifacts/tables"
+    copy = f"{setting.place}/tables/copy"
     os.makedirs(directory)
     table = Table(directory, "t")
     _upsert(table, (_row(number) for number in range(rows)))
-    against_bytes: Pairs = []
-    against_rows: Pairs = []
+    turns = Turns(setting.place)
     draw = random.Random(1)
-    for _ in range(rounds):
+    for _ in range(setting.sizes.upserts):
         incoming = [_row(n) | {"severity": "new"} for n in draw.sample(range(rows + rows // 100), rows // 10)]
-        ours = _timed(place, partial(_upsert, table, incoming))
-        by_bytes = _timed(place, partial(_copy_bytes, table.rows_file, f"{place}/tables/copy"))
-        by_rows = _timed(place, partial(_copy_rows, table.rows_file, f"{place}/tables/copy"))
-        against_bytes.append((ours, by_bytes))
-        against_rows.append((ours, by_rows))
+        work = {
+            PRODUCT: partial(_upsert, table, incoming),
+            BYTES: partial(_copy_bytes, table.rows_file, copy),
+            ROWS: partial(_copy_rows, table.rows_file, copy),
+        }
+        turns.go({name: partial(_milliseconds, one) for name, one in work.items()})
     detail = {"tableRows": rows, "newRows": rows // 10, "bytes": os.stat(table.rows_file).st_size}
-    return [
-        Row("upsert, against copying the bytes", "ms", against_bytes, most=3, detail=detail),
-        Row("upsert, against copying row by row", "ms", against_rows, most=3, detail=detail),
-    ]
+    name = f"upsert of {rows // 10:,} rows into {rows:,}"
+    return [Row(name, "ms", turns.numbers, [Goal(BYTES, most=3), Goal(ROWS, most=3)], detail=detail)]
 
 
 def _row(number: int) -> dict[str, Any]:
@@ -67,9 +69,7 @@ def _copy_rows(source: str, to: str) -> None:
             copy.write(encode(json.loads(line)).encode() + b"\n")
 
 
-def _timed(place: str, work: Callable[[], None]) -> float:
-    settle(place)
-    gc.collect()
+def _milliseconds(work: Callable[[], None]) -> float:
     began = perf_counter()
     work()
     return (perf_counter() - began) * 1000
