@@ -420,7 +420,7 @@ def remove_tree(path: str, aside: str) -> None:
 
 
 def sweep(path: str) -> None:
-    """Remove a directory tree or file in tmp/ as far as possible, never following a link."""
+    """Remove a directory tree or file that nobody else uses as far as possible, never following a link."""
     if hook is not None:
         hook("sweep", path)
     if os.path.isdir(path) and not os.path.islink(path):

@@ -1,4 +1,4 @@
-"""What an ended attempt leaves: its result.json, and the links of the job to it."""
+"""What an ended attempt leaves: its result.N.json, and the links of the job to it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from breyta_spool.states import Status
 def result_of(
     directory: AttemptDir, outcome: Outcome, attached: list[dict[str, Any]], worker_info: dict[str, Any]
 ) -> bytes:
-    """The bytes of result.json. Raises InvalidInput for what its readers would refuse."""
+    """The bytes of result.N.json. Raises InvalidInput for what its readers would refuse."""
     artifacts = attached
     if outcome.artifacts:
         known = [described.get("resourceUri") for described in attached]

@@ -1,4 +1,4 @@
-"""What an attempt writes into its own directory: progress, artifacts and the artifacts' list.
+"""What an attempt writes into its own directory, made when it is needed: progress, artifacts and their list.
 
 Used by the worker and, inside a handler, by the helper commands; so this imports neither pydantic nor a lock.
 """

@@ -106,7 +106,7 @@ class BatchRecord(Record):
 
 
 class ClaimRecord(Record):
-    """attempt-N/claim.json: who took the lease; written again only when a heartbeat changes the lease's duration."""
+    """claim.N.json: who took the lease; written again only when a heartbeat changes the lease's duration."""
 
     job_id: str
     attempt: PositiveInt
@@ -158,7 +158,7 @@ class Artifact(BaseModel):
 
 
 class ResultRecord(Record):
-    """attempt-N/result.json: how an attempt ended, written once by its worker before the status changes."""
+    """result.N.json: how an attempt ended, written once by its worker before the status changes."""
 
     job_id: str
     attempt: PositiveInt

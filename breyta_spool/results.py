@@ -19,7 +19,7 @@ CANCELLED = "cancelled"
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an attempt ended: a terminal status and the fields of its result.json."""
+    """How an attempt ended: a terminal status and the fields of its result.N.json."""
 
     status: str
     summary: str = ""
