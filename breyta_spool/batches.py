@@ -309,7 +309,7 @@ def mend(claims: Claims, record: BatchRecord, sample: int = 64) -> None:
     waiting = claims.index.some(f"{claims.tree.root}/{paths.queued(record.job_type)}/{record.batch_id}", sample)
     with suppress(OSError, SpoolError):
         for job_id in waiting:
-            claims.index.settle(job_id, record.job_type, paths.queued(record.job_type))
+            claims.settle(job_id, record.job_type, paths.queued(record.job_type))
         now = claims.index.now() if leased else 0.0
         for job_id in filter(ids.is_job_id, leased):
             if status := claims.settle(job_id, record.job_type, paths.leased(record.job_type)):

@@ -78,11 +78,15 @@ class Claims:
         labels: dict[str, Any],
         lease_ms: int,
         in_process: bool = False,
+        looked_after: bool = False,
     ) -> Held | None:
-        """Take the lease of the oldest job that can be had; None when there is none. Raises OSError."""
+        """Take the lease of the oldest job that can be had; None when there is none. Raises OSError.
+
+        ``looked_after``: the caller calls ``note`` unless the job ends at once, so it is not written down before.
+        """
 
         def attempt(job_id: str) -> Held | None:
-            return self._try(job_id, job_type, worker_id, labels, lease_ms, in_process)
+            return self._try(job_id, job_type, worker_id, labels, lease_ms, in_process, looked_after)
 
         with Turn(self.tree.lock("claim." + job_type) if self.settings.locks else "") as wait_for_turn:
             return queue.take(attempt, wait_for_turn)
@@ -95,6 +99,7 @@ class Claims:
         labels: dict[str, Any],
         lease_ms: int,
         in_process: bool,
+        looked_after: bool,
     ) -> Held | None:
         try:
             job_dir = self.index.job_dir(job_id)
@@ -104,9 +109,11 @@ class Claims:
         if leased is None:
             return None
         directory = AttemptDir(job_dir, job_id, leased.attempt, leased.token, self.settings.workspace_id)
+        directory.unwritten = self._claim_of(directory, worker_id, labels, lease_ms, in_process)
         try:
-            self.index.move(job_id, paths.queued(job_type), paths.leased(job_type))
-            self._write_claim(directory, worker_id, labels, lease_ms, in_process)
+            # Who dies before it is written down has a lease of the spool's duration, so it must be that one.
+            if not looked_after or lease_ms != self.settings.default_lease_ms:
+                self.note(directory, job_type)
             request, payload = jobs.load_request(job_dir, self.settings.payload_limit_bytes)
             if request.job_type != job_type:
                 self._unclaim(directory, job_type)
@@ -134,7 +141,7 @@ class Claims:
             except FileNotFoundError:
                 pass
             # RACE: somebody else was faster, or this is not the job's first attempt: only a listing tells.
-            found = self.index.settle(job_id, job_type, paths.queued(job_type))
+            found = self.settle(job_id, job_type, paths.queued(job_type))
             if found is None or found.state != states.QUEUED or found.attempt >= states.MOST_ATTEMPTS:
                 return None
             if paths.CANCEL in looking.names_if_any(job_dir):
@@ -144,9 +151,9 @@ class Claims:
             queued = found
         return None
 
-    def _write_claim(
+    def _claim_of(
         self, directory: AttemptDir, worker_id: str, labels: dict[str, Any], lease_ms: int, in_process: bool
-    ) -> None:
+    ) -> dict[str, Any]:
         now = outputs.now()
         claim = {
             "jobId": directory.job_id,
@@ -161,10 +168,19 @@ class Claims:
             claim["workerLabels"] = labels
         if in_process:
             claim["startedAt"] = now
+        return claim
+
+    def note(self, directory: AttemptDir, job_type: str) -> None:
+        """Write down who holds a lease, and list its job as leased; nothing when that was done. Raises OSError."""
+        claim = directory.unwritten
+        if claim is None:
+            return
+        self.index.move(directory.job_id, paths.queued(job_type), paths.leased(job_type))
         try:
             files.write_new(directory.claim, jsonio.record(claim))
         except FileExistsError:  # left by a claim that was undone half-way, or planted
             files.replace(directory.claim, jsonio.record(claim))
+        directory.unwritten = None
 
     def _unclaim(self, directory: AttemptDir, job_type: str) -> None:
         """Undo a claim whose handler has not begun, so that it does not count as an attempt."""
@@ -176,7 +192,8 @@ class Claims:
 
     def _set_aside(self, job_id: str, job_type: str, reason: str) -> None:
         self.set_aside(job_id, reason)
-        self.index.drop(job_id, paths.leased(job_type))
+        for index_list in (paths.leased(job_type), paths.queued(job_type)):
+            self.index.drop(job_id, index_list)
 
     def set_aside(self, job_id: str, reason: str) -> None:
         """Keep a job whose request is damaged where nobody claims it, with a note that says why."""
@@ -250,7 +267,9 @@ class Claims:
             self._publish(directory, outcome, data)
         with suppress(OSError):  # the result counts from the rename on; whoever finds these wrong mends them
             finishing.link_outcome(directory.job_dir, directory.attempt, bool(attached))
-            self.index.move(directory.job_id, paths.leased(job_type), paths.finished(directory.ended, job_type))
+            ended = paths.finished(directory.ended, job_type)
+            if directory.unwritten is None or not self.index.moved(directory.job_id, paths.queued(job_type), ended):
+                self.index.move(directory.job_id, paths.leased(job_type), ended)
         self.commit(lambda: self.written_of(directory.job_id, directory.attempt))
 
     def _publish(self, directory: AttemptDir, outcome: Outcome, data: bytes) -> None:
@@ -303,6 +322,7 @@ class Claims:
     def give_back(self, directory: AttemptDir, job_type: str) -> Status:
         """Let go of a lease; the attempt counts. Gives the status the job has now. Raises LeaseLost, OSError."""
         request, _ = jobs.load_request(directory.job_dir, self.settings.payload_limit_bytes)
+        self.note(directory, job_type)
         leased = Status(states.LEASED, directory.attempt, directory.token)
         after = self._let_go(directory.job_id, job_type, leased, request.max_attempts)
         if after is None:

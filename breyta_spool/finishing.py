@@ -38,6 +38,8 @@ def result_of(
         "workerInfo": {**worker_info, **outcome.worker_info},
         "completedAt": outputs.now(),
     }
+    if directory.unwritten is not None:
+        fields["claim"] = directory.unwritten
     data = jsonio.record(fields, "the result")
     if outcome is EXITED_WELL:
         return data  # nothing in it comes from a handler

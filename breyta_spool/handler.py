@@ -375,7 +375,7 @@ class PythonHandler:
     def _log(run: Run) -> None:
         import traceback
 
-        with suppress(OSError):
+        with suppress(OSError, SpoolError):
             run.held.dir.append(paths.LOG, traceback.format_exc().encode(errors="replace"))
 
 

@@ -143,17 +143,21 @@ class Index:
 
     def move(self, job_id: str, source: str, destination: str, *, make: bool = True) -> None:
         """Move a job's entry from one list to another; ``make`` it there when it is missing."""
+        if not self.moved(job_id, source, destination) and make:
+            # RACE: somebody else moved it, or a crash left none.
+            self._link(job_id, self._entry(destination, job_id))
+
+    def moved(self, job_id: str, source: str, destination: str) -> bool:
+        """Move a job's entry if it is in a list; whether it was. Raises OSError."""
         old, new = self._entry(source, job_id), self._entry(destination, job_id)
-        try:
-            files.rename(old, new)
-        except FileNotFoundError:
-            self.make_dirs(self.tree.bucket(destination, job_id))
+        for _ in range(2):
             try:
                 files.rename(old, new)
             except FileNotFoundError:
-                # RACE: somebody else moved it, or a crash left none.
-                if make:
-                    self._link(job_id, new)
+                self.make_dirs(self.tree.bucket(destination, job_id))
+            else:
+                return True
+        return False
 
     def settle(
         self,

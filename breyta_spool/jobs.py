@@ -208,7 +208,7 @@ def _job_fields(job_dir: str, status: states.Status, listed: list[str], payload_
         "metrics": result.get("metrics") if result else {},
         "artifacts": _artifacts(job_dir, status, result),
         "error": error,
-        "result": result,
+        "result": {name: value for name, value in result.items() if name != "claim"} if result else None,
         "attempts": attempts,
         "cancelRequested": paths.CANCEL in listed,
     }
@@ -220,9 +220,12 @@ _NO_ATTEMPT: Fields = {"startedAt": None}
 def _attempt(
     job_dir: str, number: int, status: states.Status, listed: list[str], result: Fields | None, trusting: bool
 ) -> tuple[Fields, Fields | None]:
-    claim = _claim(job_dir, number) or {}
-    if not trusting and load_claim(job_dir, number) is None:
-        claim = {}
+    name = paths.claim_name(number)
+    claim = (_claim(job_dir, number) if name in listed else None) or {}
+    if not claim and result and number == status.attempt:
+        claim = result.get("claim") or {}
+    if not trusting:
+        claim = _sound_claim(claim, name)
     progress, started = None, None
     if paths.attempt_name(number) in listed:
         progress, started = _progress(job_dir, number, trusting, status.state == states.LEASED)
@@ -239,6 +242,13 @@ def _attempt(
     elif result:
         fields |= {"completedAt": result.get("completedAt"), "error": result.get("error")}
     return fields, progress
+
+
+def _sound_claim(claim: Fields, name: str) -> Fields:
+    try:
+        return claim if claim and read_fields(ClaimRecord, claim, name) else {}
+    except Damaged:
+        return {}
 
 
 def _in_process(last: Fields) -> str | None:

@@ -91,8 +91,12 @@ def _reserved(claims: Claims, link: str) -> str:
 def _existing(claims: Claims, job_id: str) -> JobRecord | None:
     """What the job was asked for, None when it is not there. One that a power cut has torn is set aside."""
     job_dir = claims.index.job_dir(job_id)
-    status = status_in(job_dir)
+    listed = looking.names_if_any(job_dir)
+    status = status_in(job_dir, listed)
     if status is None:
+        if listed:  # it was renamed into place as a whole
+            hint = "'breyta spool repair' sets it aside, and the key is free again"
+            raise Damaged(f"{job_dir} has lost its status file", hint=hint, path=job_dir)
         return None
     try:
         return jobs.load_request(job_dir, claims.settings.payload_limit_bytes)[0]

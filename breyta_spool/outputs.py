@@ -40,6 +40,8 @@ class AttemptDir:
         self.attempt = attempt
         self.ended = ""
         self.only_here = False
+        self.unwritten: dict[str, Any] | None = None
+        """The record of the claim while it is nowhere else: most jobs end before anybody could want to read it."""
         self._used = False
         self.workspace = workspace
         self.path = f"{job_dir}/{paths.attempt_name(attempt)}"

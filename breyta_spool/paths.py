@@ -93,12 +93,12 @@ def attempt_name(attempt: int) -> str:
     return f"attempt-{attempt}"
 
 
-_OF_ATTEMPT = re.compile(r"(?:attempt-|claim\.)([1-9][0-9]{0,5})(?:\.json)?")
+_OF_ATTEMPT = re.compile(r"(?:attempt-([1-9][0-9]{0,5})|(?:claim|result)\.([1-9][0-9]{0,5})\.json)")
 
 
 def attempts_of(listed: list[str]) -> list[int]:
     """The numbers of a job's attempts, in order, by the names in its directory."""
-    return sorted({int(match[1]) for name in listed if (match := _OF_ATTEMPT.fullmatch(name))})
+    return sorted({int(match[1] or match[2]) for name in listed if (match := _OF_ATTEMPT.fullmatch(name))})
 
 
 def artifact(kind: str, name: str) -> str:

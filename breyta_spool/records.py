@@ -14,7 +14,7 @@ from pydantic.alias_generators import to_camel
 from breyta_spool import ids, jsonio, paths, states
 from breyta_spool.errors import Damaged, FormatNotSupported, InvalidInput
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 DEFAULT_LEASE_MS = 120_000
 DEFAULT_MAX_ATTEMPTS = 3
 DEFAULT_PAYLOAD_LIMIT = 16 * 1024 * 1024
@@ -170,6 +170,7 @@ class ResultRecord(Record):
     error: JobError | None = None
     worker_info: JsonObject = Field(default_factory=dict)
     completed_at: str
+    claim: ClaimRecord | None = Field(default=None, description="who took the lease, if no claim.N.json says it")
 
 
 class Worker(Record):
@@ -369,9 +370,16 @@ def check_version(data: dict[str, Any], path: str) -> None:
     version = data.get("formatVersion")
     if type(version) is not int or version < 1:
         raise Damaged(f"{path}: formatVersion must be a whole number from 1, not {version!r}", path=path)
+    if version < FORMAT_VERSION:
+        raise FormatNotSupported(
+            f"{path} has format version {version}; this program knows only {FORMAT_VERSION}",
+            hint="it is older than the first release: end its jobs with the program that made it; nothing was changed",
+            path=path,
+            version=version,
+        )
     if version > FORMAT_VERSION:
         raise FormatNotSupported(
-            f"{path} has format version {version}; this program knows up to {FORMAT_VERSION}",
+            f"{path} has format version {version}; this program knows only {FORMAT_VERSION}",
             hint="upgrade breyta-spool on this host; nothing was changed",
             path=path,
             version=version,

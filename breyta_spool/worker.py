@@ -27,6 +27,8 @@ from breyta_spool.spool import Spool
 from breyta_spool.waiting import Wake
 
 BEAT_SECONDS = 15.0
+NOTE_SECONDS = 0.5
+"""How long a job may run in a worker's own process before it is written down who has its lease, at most."""
 SWEEP_SECONDS = 3600.0
 """How often a worker looks for what crashed processes left in tmp/."""
 LOST_PATIENCE = 30.0
@@ -202,6 +204,7 @@ class Worker:
                 dict(self.settings.labels),
                 self.lease_ms,
                 self.handle.in_process,
+                looked_after=self.handle.in_process,
             )
         if held is None:
             self.spool.index.check_there()  # an empty queue and a share that went away look alike
@@ -303,6 +306,7 @@ class Keeper(threading.Thread):
         self._reap_every = max(0.25, min(30.0, lease / 4))
         self._next_reap = 0.0
         self._next_sweep = 0.0
+        self._next_look = 0.0
         self._recorded = False
         self._next_beat = 0.0
 
@@ -351,11 +355,18 @@ class Keeper(threading.Thread):
         waiting = [run.deadline - now for run in runs if run.deadline and not run.reason]
         if any(run.reason for run in runs):
             waiting.append(self._worker.settings.grace / 4)
+        if self._worker.handle.in_process:
+            waiting.append(NOTE_SECONDS)
         return max(0.01, min([self._tick, *waiting]))
 
     def _look(self) -> None:
+        now = time.monotonic()
+        all_of_them = now >= self._next_look
+        if all_of_them:
+            self._next_look = now + self._tick * 0.99
         for run in list(self._runs.values()):
-            self._look_after(run)
+            if all_of_them or run.reason or run.deadline or run.held.dir.unwritten:
+                self._look_after(run)
         now = time.monotonic()
         if now >= self._next_reap:
             self.reap()
@@ -377,6 +388,7 @@ class Keeper(threading.Thread):
                 cancel = self._claims.cancel_requested(run.held.dir)
             if cancel:
                 run.stop(handler.CANCELLED)
+            self._claims.note(run.held.dir, self._worker._type)
         except LeaseLost:
             # RACE: the slot may just have finished the job itself; then there is nothing left to stop.
             if run.held.job_id in self._runs:

@@ -165,7 +165,7 @@ def test_a_workspace_that_is_not_the_spools_is_refused(cli: Cli) -> None:
 def test_init_and_info(tmp_path: Path) -> None:
     cli = Cli(str(tmp_path / "new"), tmp_path)
     made = cli("spool", "init", "new", "--workspace", "ws-1", "--durability", "none").data["spool"]
-    assert (made["workspaceId"], made["durability"], made["formatVersion"]) == ("ws-1", "none", 1)
+    assert (made["workspaceId"], made["durability"], made["formatVersion"]) == ("ws-1", "none", 2)
     assert cli("spool", "init", "new").error["code"] == "conflict"
     assert cli("spool", "init", "x", "--durability", "maybe").code == 2
     assert cli("spool", "init", "x", "--workspace", "a/b").code == 2

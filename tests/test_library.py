@@ -323,10 +323,18 @@ def test_a_missing_spool_is_refused_with_what_to_do(tmp_path: Path) -> None:
 
 def test_a_spool_of_a_newer_format_is_refused_with_what_to_do(spool: Spool) -> None:
     path = Path(spool.root) / "spool.json"
-    path.write_text(path.read_text().replace('"formatVersion": 1', '"formatVersion": 2'))
+    path.write_text(path.read_text().replace('"formatVersion": 2', '"formatVersion": 3'))
     with pytest.raises(FormatNotSupported) as caught:
         Spool.open(spool.root)
     assert "upgrade" in caught.value.hint
+
+
+def test_a_spool_of_the_time_before_the_first_release_is_refused(spool: Spool) -> None:
+    path = Path(spool.root) / "spool.json"
+    path.write_text(path.read_text().replace('"formatVersion": 2', '"formatVersion": 1'))
+    with pytest.raises(FormatNotSupported, match="format version 1") as caught:
+        Spool.open(spool.root)
+    assert "program that made it" in caught.value.hint
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"formatVersion": "x"}', "\x00", "[" * 100_000])
@@ -617,7 +625,7 @@ def test_metadata_that_no_reader_could_read_is_refused(spool: Spool) -> None:
 @pytest.mark.parametrize("version", ['"2"', "2.0", "true", "0", "null", "-1"])
 def test_a_version_that_is_no_number_is_damage_not_a_version(spool: Spool, version: str) -> None:
     path = Path(spool.root) / "spool.json"
-    path.write_text(path.read_text().replace('"formatVersion": 1', f'"formatVersion": {version}'))
+    path.write_text(path.read_text().replace('"formatVersion": 2', f'"formatVersion": {version}'))
     with pytest.raises(Damaged, match="formatVersion"):
         Spool.open(spool.root)
 

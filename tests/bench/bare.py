@@ -26,7 +26,6 @@ class Sample:
 
     job: bytes
     payload: bytes
-    claim: bytes
     result: bytes
 
 
@@ -40,9 +39,8 @@ class Bare:
         self._minute = f"{root}/jobs/{DAY}/{MINUTE}"
         self.bell = f"{root}/locks/bell.{JOB_TYPE}"
         self.queue = f"{root}/queued/{JOB_TYPE}/{BUCKET}"
-        self._leased = f"{root}/leased/{JOB_TYPE}/{BUCKET}"
         self._finished = f"{root}/finished/succeeded.{JOB_TYPE}/{BUCKET}"
-        for directory in (self.bell, self._minute, self.queue, self._leased, self._finished):
+        for directory in (self.bell, self._minute, self.queue, self._finished):
             os.makedirs(directory, exist_ok=True)
 
     def new_id(self) -> str:
@@ -69,8 +67,6 @@ class Bare:
         queued, leased = f"{job}/status.queued.0", f"{job}/status.leased.1.{job_id[-16:].lower()}"
         os.utime(queued)
         os.rename(queued, leased)
-        os.rename(f"{self.queue}/{job_id}", f"{self._leased}/{job_id}")
-        _write(f"{job}/claim.1.json", self._sample.claim)
         read(f"{job}/job.json")
         read(f"{job}/payload.json")
         return leased
@@ -81,7 +77,7 @@ class Bare:
         _write(f"{job}/result.1.json", self._sample.result)
         os.rename(leased, f"{job}/status.succeeded.1")
         os.symlink("result.1.json", f"{job}/result.json")
-        os.rename(f"{self._leased}/{job_id}", f"{self._finished}/{job_id}")
+        os.rename(f"{self.queue}/{job_id}", f"{self._finished}/{job_id}")
 
 
 def submit(spool: Bare, jobs: int, clock: Callable[[], float] = perf_counter) -> float:

@@ -97,7 +97,7 @@ def on_host(share: str, work: str, root: str, jobs: str) -> None:
         for number in range(count + 3):
             if number == 3:
                 traced.begin()
-            held = spool.claims.claim(queue, "t", "w", {}, 60000, True)
+            held = spool.claims.claim(queue, "t", "w", {}, spool.settings.default_lease_ms, True, True)
             assert held is not None
             held.dir.only_here = True
             spool.claims.finish(held.dir, "t", Outcome("succeeded"), {"workerId": "w"})

@@ -70,7 +70,7 @@ def make_sample(directory: str) -> Sample:
 def read_sample(directory: str) -> Sample:
     """The bytes of the files of the one job in a spool."""
     (job,) = glob(f"{directory}/jobs/*/*/job-*")
-    names = ("job.json", "payload.json", "claim.1.json", "result.1.json")
+    names = ("job.json", "payload.json", "result.1.json")
     return Sample(*[read(f"{job}/{name}") for name in names])
 
 

@@ -19,7 +19,7 @@ def test_the_schemas_are_what_the_records_say() -> None:
 def test_a_schema_names_its_dialect_and_what_it_describes(name: str) -> None:
     schema = json.loads((schemas.DIRECTORY / schemas.file_name(name)).read_text())
     assert schema["$schema"] == schemas.DIALECT
-    assert schema["title"] == f"breyta-spool format 1: {name}"
+    assert schema["title"] == f"breyta-spool format 2: {name}"
     assert list(schema)[:4] == ["$schema", "title", "description", "type"]
 
 

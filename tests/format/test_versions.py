@@ -31,10 +31,10 @@ def state_of(root: Path) -> dict[str, tuple[int, int]]:
 
 def test_a_spool_of_a_newer_format_is_refused_and_nothing_is_changed(newer: Path) -> None:
     before = state_of(newer)
-    with pytest.raises(FormatNotSupported, match="format version 2") as refused:
+    with pytest.raises(FormatNotSupported, match="format version 3") as refused:
         Spool.open(newer)
     assert "upgrade" in refused.value.hint
-    assert refused.value.details == {"path": f"{newer}/spool.json", "version": 2}
+    assert refused.value.details == {"path": f"{newer}/spool.json", "version": FORMAT_VERSION + 1}
     assert state_of(newer) == before
 
 

@@ -43,11 +43,11 @@ def commutes(operation: str, path: str) -> bool:
     """Whether a change may as well come just before the next one of its actor: then nobody is stopped before it.
 
     That is so when no actor ever sees it by itself. Files with a leading dot and all that is built in tmp/ have names of
-    their maker's own, and readers pass over them. The clock and the bell are touched with "now", and no run lasts so
-    long that the time they had before would be another.
+    their maker's own, and readers pass over them. The clock is touched with "now", and no run lasts so long that the
+    time it had before would be another.
     """
     if operation == "touch":
-        return path == "locks/clock.lock" or path.rpartition("/")[0] == "queued"
+        return path == "locks/clock.lock"
     return operation in ("mkdir", "create", "write") and _is_ones_own(path)
 
 
