@@ -7,7 +7,7 @@ import threading
 import time
 from pathlib import Path
 
-from breyta_spool import Spool, states
+from breyta_spool import Spool, paths, states
 from breyta_spool.handler import ActiveJob, PythonHandler
 from breyta_spool.worker import Settings, Worker
 from tests.crash import worlds
@@ -106,3 +106,15 @@ def test_what_runs_in_its_process_when_a_worker_is_told_to_go_is_written_down(tm
     job = world.spool.get(world.job_id)
     assert (job.status, [attempt.worker_id for attempt in job.attempts]) == (states.QUEUED, ["quick"])
     assert _listed(world) == ["queued"]
+
+
+def test_a_torn_result_that_is_met_in_the_queue_is_done_again(tmp_path: Path) -> None:
+    """Its worker lost its power between the rename that ended the job and the move of the entry."""
+    world = worlds.torn_result(tmp_path / "spool")
+    world.spool.index.move(world.job_id, paths.finished(states.SUCCEEDED, TYPE), paths.queued(TYPE))
+    assert world.spool.claim(TYPE, "another") is None
+    assert status_of(world.spool, world.job_id).name == "status.queued.1"
+    lease = world.spool.claim(TYPE, "next")
+    assert lease is not None
+    assert lease.complete(outputs={"by": "next"}).outputs == {"by": "next"}
+    assert violations(world.spool, world.acknowledged, settled=True) == []

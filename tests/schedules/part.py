@@ -56,6 +56,31 @@ class Part:
         lease: Lease | None = self.call(lambda: self.spool.claim(TYPE, self.name), answer, "claim", "")
         return lease
 
+    def claim_quickly(self) -> Lease | None:
+        """As a worker does that handles jobs in its own process, and writes a lease down when the job runs on."""
+
+        def claim() -> Lease | None:
+            spool = self.spool
+            queue = spool._queues.setdefault((TYPE, None), spool.queue(TYPE))
+            held = spool.claims.claim(queue, TYPE, self.name, {}, spool.settings.default_lease_ms, True, True)
+            return Lease(spool.claims, spool._get, held, spool.access) if held else None
+
+        def answer(lease: Lease | None) -> Any:
+            return {lease.job_id: (lease.held.dir.attempt, lease.token)} if lease else {}
+
+        lease: Lease | None = self.call(claim, answer, "claim", "")
+        return lease
+
+    def look_after(self, lease: Lease) -> None:
+        """What its keeper does when the job runs on."""
+
+        def look() -> bool:
+            cancel = lease.heartbeat()
+            self.spool.claims.note(lease.held.dir, TYPE)
+            return cancel
+
+        self.call(look, lambda cancel: cancel, "heartbeat", lease.job_id, token=lease.token)
+
     def lease(self) -> Lease | None:
         """The lease that was won before the schedule began, if it is still held."""
         try:

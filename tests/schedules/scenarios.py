@@ -46,6 +46,17 @@ def work_off(part: Part) -> None:
         part.complete(lease)
 
 
+def work_quickly(part: Part) -> None:
+    if lease := part.claim_quickly():
+        part.complete(lease)
+
+
+def run_on(part: Part) -> None:
+    if lease := part.claim_quickly():
+        part.look_after(lease)
+        part.complete(lease)
+
+
 def finish(part: Part) -> None:
     """The holder of the lease that the world begins with."""
     if lease := part.lease():
@@ -160,6 +171,13 @@ def torn(place: Path) -> World:
     return warm(worlds.torn_result(place))
 
 
+def torn_in_queue(place: Path) -> World:
+    """A worker that ended the job at once was cut off before it moved the entry."""
+    world = torn(place)
+    world.spool.index.move(world.job_id, paths.finished(states.SUCCEEDED, TYPE), paths.queued(TYPE))
+    return world
+
+
 def torn_last(place: Path) -> World:
     return warm(worlds.torn_result(place, max_attempts=1))
 
@@ -188,6 +206,9 @@ SCENARIOS = [
     Scenario("two jobs", two_queued, {"a": work_off, "b": work_off}),
     Scenario("two jobs and a reaper", two_queued, {"a": work_once, "b": work_once, "r": outlast_and_reap}, bound=2),
     Scenario("last attempt", last_chance, {"a": work_once, "b": work_once, "r": outlast_and_reap}),
+    Scenario("quick", queued, {"a": work_quickly, "b": work_once, "r": outlast_and_reap}),
+    Scenario("quick, last attempt", last_chance, {"a": work_quickly, "b": work_quickly, "r": outlast_and_reap}),
+    Scenario("quick, runs on", queued, {"a": run_on, "b": work_once, "c": cancel}, bound=2),
     Scenario("frozen holder", leased, {"h": finish, "r": outlast_and_reap, "a": work_once}),
     Scenario("frozen holder of the last attempt", last_attempt, {"h": finish, "r": outlast_and_reap, "c": cancel}),
     Scenario("same token", leased, {"h": finish, "i": finish, "r": outlast_and_reap}),
@@ -203,10 +224,12 @@ SCENARIOS = [
     Scenario("batch", nothing, {"p": submit_batch, "a": work_off, "c": cancel_batches}),
     Scenario("mended batch", expired_batch, {"m": mend, "h": finish, "a": work_once}),
     Scenario("torn result", torn, {"x": read, "y": read, "r": reap, "a": work_once}, torn=True, bound=2),
+    Scenario("torn result in the queue", torn_in_queue, {"x": read, "r": reap, "a": work_once}, torn=True, bound=2),
     Scenario("torn result of the last attempt", torn_last, {"x": read, "y": read, "r": reap}, torn=True),
     Scenario("looks: holder, reaper", leased, {"h": finish, "r": outlast_and_reap}, looks=True),
     Scenario("looks: worker, canceller", queued, {"a": work_once, "c": cancel}, looks=True),
     Scenario("looks: two workers", queued, {"a": work_once, "b": work_once}, looks=True, bound=2),
+    Scenario("looks: quick, worker", queued, {"a": work_quickly, "b": work_once}, looks=True, bound=2),
     Scenario("looks: reaper, canceller", expired, {"r": reap, "c": cancel}, looks=True),
     Scenario("looks: two holders", leased, {"h": finish, "i": finish}, looks=True),
     Scenario("looks: two submitters", nothing, {"p": submit, "q": submit}, looks=True, bound=2),
