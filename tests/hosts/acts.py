@@ -84,17 +84,21 @@ def look(root: str) -> dict[str, Any]:
     return {"wrong": violations(spool, settled=True), "jobs": told}
 
 
-def submit_slowly(root: str) -> None:
-    """Submit a job, and wait in the midst of it: the entry in the queue is there, and the job is not."""
+def submit_slowly(root: str, key: str = "") -> None:
+    """Submit a job, and wait in the midst of it: the entry in the queue is there, and the job is not.
+
+    With a key it is built in tmp/, else in its place.
+    """
 
     def hook(operation: str, path: str) -> None:
-        if operation == "rename" and "/jobs/" in path and not os.path.exists(LET_GO_ON):
+        last = operation == "rename" if key else path.endswith("/status.queued.0")
+        if last and "/jobs/" in path and not os.path.exists(LET_GO_ON):
             say("midway")
             _pause()
 
     spool = Spool.open(root)
     files.hook = hook
-    say(f"submitted {spool.submit(TYPE, {}).job_id}")
+    say(f"submitted {spool.submit(TYPE, {}, idempotency_key=key or None).job_id}")
 
 
 # -- awaits -----------------------------------------------------------------------------------------

@@ -62,10 +62,11 @@ def test_an_await_sees_the_end_on_the_other_host(skewed: Lab) -> None:
         assert max(after - before for (after, _), (before, _) in zip(seen, ended, strict=True)) < 0.5 + SLACK
 
 
-def test_what_is_being_built_is_not_swept_and_its_entry_not_dropped(skewed: Lab) -> None:
+@pytest.mark.parametrize("key", ["", "key"], ids=["in its place", "in tmp"])
+def test_what_is_being_built_is_not_swept_and_its_entry_not_dropped(skewed: Lab, key: str) -> None:
     for submitter, other in _pairs(skewed):
         spool = skewed.new_spool()
-        submitting = submitter.act("submit_slowly", spool)
+        submitting = submitter.act("submit_slowly", spool, *filter(None, [key]))
         submitting.line("midway")
         other.do("sweep", spool)
         early = other.act("drain", spool, other.name)
