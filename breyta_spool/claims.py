@@ -424,7 +424,7 @@ class Claims:
         for name in names:
             left = self.tree.staged(name)
             with suppress(FileNotFoundError):
-                if owners.has_died(name) or now - os.lstat(left).st_mtime > LEFTOVER_SECONDS:
+                if owners.has_died(name) or now - _made(left) > LEFTOVER_SECONDS:
                     # Renamed first: whoever still builds there must fail as a whole, not publish half of it.
                     files.remove_tree(left, self.tree.staged(owners.marked(f"trash-{ids.new_ulid()}")))
 
@@ -494,6 +494,14 @@ class Claims:
         if files.swap(job_dir, ended.name, again.name):
             self.index.move(job_id, paths.leased(job_type), paths.list_of(again, job_type))
             self.index.ring(job_type)
+
+
+def _made(left: str) -> float:
+    """When something in tmp/ was last changed, in seconds."""
+    try:
+        return looking.modified(left)  # opened first, for NFS gives the times that it remembers
+    except Damaged:
+        return os.lstat(left).st_mtime  # a link
 
 
 def no_such_job(job_id: str, tree: paths.Tree) -> SpoolError:
