@@ -150,14 +150,15 @@ class Index:
     def moved(self, job_id: str, source: str, destination: str) -> bool:
         """Move a job's entry if it is in a list; whether it was. Raises OSError."""
         old, new = self._entry(source, job_id), self._entry(destination, job_id)
-        for _ in range(2):
+        try:
+            files.rename(old, new)
+        except FileNotFoundError:
+            self.make_dirs(os.path.dirname(new))
             try:
                 files.rename(old, new)
             except FileNotFoundError:
-                self.make_dirs(self.tree.bucket(destination, job_id))
-            else:
-                return True
-        return False
+                return False
+        return True
 
     def settle(
         self,

@@ -60,7 +60,7 @@ class Status(NamedTuple):
     def name(self) -> str:
         """The name of the status file."""
         state, attempt, token = self
-        return f"status.{state}.{attempt}.{token}" if token else f"status.{state}.{attempt}"
+        return f"{PREFIX}{state}.{attempt}.{token}" if token else f"{PREFIX}{state}.{attempt}"
 
     @property
     def is_terminal(self) -> bool:
