@@ -222,8 +222,8 @@ def _attempt(
 ) -> tuple[Fields, Fields | None]:
     name = paths.claim_name(number)
     claim = (_claim(job_dir, number) if name in listed else None) or {}
-    if not claim and result and number == status.attempt:
-        claim = result.get("claim") or {}
+    if not claim and result and number == status.attempt and isinstance(result.get("claim"), dict):
+        claim = result["claim"]
     if not trusting:
         claim = _sound_claim(claim, name)
     progress, started = None, None

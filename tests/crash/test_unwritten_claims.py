@@ -7,7 +7,9 @@ import threading
 import time
 from pathlib import Path
 
-from breyta_spool import Spool, paths, states
+import pytest
+
+from breyta_spool import Spool, jsonio, paths, states
 from breyta_spool.handler import ActiveJob, PythonHandler
 from breyta_spool.worker import Settings, Worker
 from tests.crash import worlds
@@ -39,6 +41,16 @@ def test_a_quick_job_tells_of_its_claim_in_its_result(tmp_path: Path) -> None:
     assert attempt.claimed_at == job.started_at is not None
     assert "claim" not in (job.result or {})
     assert violations(world.spool, world.acknowledged, settled=True) == []
+
+
+@pytest.mark.parametrize("claim", ["x", 7, [], {}, {"workerId": 7}, {"workerId": "w", "claimedAt": []}], ids=str)
+def test_a_claim_in_a_result_that_is_none_hides_nothing_else(tmp_path: Path, claim: object) -> None:
+    world = worlds.queued(tmp_path / "spool")
+    _worker(world.spool, lambda job: None).run()
+    result = Path(world.spool.tree.job(world.job_id), "result.1.json")
+    result.write_bytes(jsonio.record(jsonio.parse_object(result.read_bytes(), "result") | {"claim": claim}))
+    job = world.spool.get(world.job_id)
+    assert (job.status, job.attempt, len(job.attempts)) == ("succeeded", 1, 1)
 
 
 def test_a_job_that_runs_on_is_written_down_and_listed(tmp_path: Path) -> None:
